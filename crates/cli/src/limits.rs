@@ -1,0 +1,53 @@
+//! Bounds of the command line. Units stand last in each name.
+
+use std::time::Duration;
+
+use muster_proto::limits::TASK_NAME_BYTES_MAX;
+
+/// Longest path of a unix socket that every kernel we run on takes, without the final zero.
+pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// Time another process gets to say where it listens before we give up.
+pub(crate) const HOST_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Pause between two looks at the lock and at `host.json`.
+pub(crate) const HOST_POLL: Duration = Duration::from_millis(10);
+/// Silence while waiting for another process, before a line says so.
+pub(crate) const HOST_WAIT_SILENT: Duration = Duration::from_secs(1);
+/// Pause between two looks at whether other terminals' runs still go on.
+pub(crate) const LINGER_POLL: Duration = Duration::from_millis(50);
+/// Largest `host.json` and `format` that is read.
+pub(crate) const SMALL_FILE_BYTES_MAX: u64 = 16 << 10;
+/// Largest `.git/config` that is read for the project's name.
+pub(crate) const GIT_CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// Columns of a terminal whose width is unknown, and of everything that is no terminal.
+pub(crate) const COLUMNS_DEFAULT: usize = 80;
+/// Columns below which the live region is not drawn any narrower.
+pub(crate) const COLUMNS_MIN: usize = 20;
+/// Columns of a task's name in one line of a report; the index names the task for commands.
+pub(crate) const NAME_COLUMNS_MAX: usize = 400;
+/// Time between two redraws of the live region.
+pub(crate) const REDRAW_EVERY: Duration = Duration::from_millis(100);
+/// Time between two progress lines off a terminal, when the numbers changed.
+pub(crate) const PLAIN_PROGRESS_EVERY: Duration = Duration::from_secs(5);
+/// Time between two progress lines off a terminal, when they did not.
+pub(crate) const PLAIN_PROGRESS_IDLE_EVERY: Duration = Duration::from_secs(30);
+/// Tests named as the slowest at the end.
+pub(crate) const SLOWEST_MAX: usize = 5;
+/// Names shown of each kind when two selections differ.
+pub(crate) const DIFFERENCES_SHOWN_MAX: usize = 5;
+/// Runs looked at when a prefix of a run id is resolved.
+pub(crate) const RUNS_RESOLVED_MAX: u32 = 1_000;
+/// Times a command that only reads asks again when the process that answers it goes away.
+pub(crate) const READ_TRIES_MAX: u32 = 5;
+/// Most slots one process offers.
+pub(crate) const SLOTS_MAX: u32 = 4_096;
+/// Most `--env` options.
+pub(crate) const ENV_OPTIONS_MAX: usize = 1_024;
+
+const _: () = {
+    assert!(COLUMNS_MIN < COLUMNS_DEFAULT);
+    assert!(NAME_COLUMNS_MAX < TASK_NAME_BYTES_MAX);
+    assert!(PLAIN_PROGRESS_EVERY.as_millis() < PLAIN_PROGRESS_IDLE_EVERY.as_millis());
+    assert!(HOST_POLL.as_millis() < HOST_WAIT_SILENT.as_millis());
+    assert!(HOST_WAIT_SILENT.as_millis() < HOST_WAIT_MAX.as_millis());
+};

@@ -1,0 +1,72 @@
+//! Commands that a report suggests, spelled so that they can be pasted.
+
+use super::sanitise;
+
+/// Spells commands about one run.
+#[derive(Clone, Debug)]
+pub(crate) struct Hints {
+    run_id: String,
+    /// ` --data-dir X`, when the user said so and has to say so again.
+    suffix: String,
+}
+
+impl Hints {
+    /// For a run, and the `--data-dir` that was given as an argument.
+    pub(crate) fn new(run_id: impl Into<String>, data_dir: Option<&std::path::Path>) -> Self {
+        let suffix = data_dir.map_or_else(String::new, |dir| format!(" --data-dir {}", quote(&dir.to_string_lossy())));
+        Self { run_id: run_id.into(), suffix }
+    }
+
+    /// The run's id.
+    pub(crate) fn run_id(&self) -> &str {
+        &self.run_id
+    }
+
+    /// Reads the complete output of a task.
+    pub(crate) fn logs(&self, index: u32) -> String {
+        format!("muster logs {} {index}{}", self.run_id, self.suffix)
+    }
+
+    /// Runs again what did not pass.
+    pub(crate) fn rerun(&self) -> String {
+        format!("muster rerun {} --failed{}", self.run_id, self.suffix)
+    }
+
+    /// Goes on with the run.
+    pub(crate) fn attach(&self) -> String {
+        format!("muster attach {}{}", self.run_id, self.suffix)
+    }
+}
+
+/// Quotes one word for a POSIX shell, where it needs it. What cannot be shown becomes a visible escape.
+pub(crate) fn quote(word: &str) -> String {
+    let safe = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%^".contains(c);
+    if !word.is_empty() && word.chars().all(safe) {
+        return word.to_owned();
+    }
+    format!("'{}'", sanitise::line(word).replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn suggested_commands_repeat_the_data_directory_only_when_it_was_given() {
+        let plain = Hints::new("k3m9", None);
+        assert_eq!(plain.rerun(), "muster rerun k3m9 --failed");
+        let told = Hints::new("k3m9", Some(Path::new("/tmp/it's here")));
+        assert_eq!(told.logs(7), "muster logs k3m9 7 --data-dir '/tmp/it'\\''s here'");
+        assert_eq!(told.attach(), "muster attach k3m9 --data-dir '/tmp/it'\\''s here'");
+    }
+
+    #[test]
+    fn words_are_quoted_only_when_a_shell_would_read_them_differently() {
+        assert_eq!(quote("a/b-c.txt"), "a/b-c.txt");
+        assert_eq!(quote(""), "''");
+        assert_eq!(quote("a b"), "'a b'");
+        assert_eq!(quote("$x"), "'$x'");
+    }
+}

@@ -1,0 +1,355 @@
+//! The report for people: failures as they are recorded, notes, progress, and the end of the run.
+
+use std::cmp::Reverse;
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use muster_proto::v1::{Note, NoteKind, Progress, RunSummary, TaskResult, TaskRow};
+
+use super::hints::Hints;
+use super::live::{self, Live, View};
+use super::plain::Pace;
+use super::{Event, Report, duration, failure, ledger, sanitise};
+use crate::limits::{COLUMNS_DEFAULT, NAME_COLUMNS_MAX, SLOWEST_MAX};
+use crate::style::Screen;
+
+/// Writes for people.
+pub(crate) struct Human {
+    out: Box<dyn Write + Send>,
+    screen: Screen,
+    live: Option<Live>,
+    hints: Hints,
+    started: Instant,
+    /// This process opened the run, so its duration says something about muster.
+    fresh: bool,
+    progress: Option<(Progress, Instant)>,
+    /// Results there were before this process began to watch.
+    done_before: Option<u64>,
+    pace: Pace,
+    slowest: Vec<(u64, String)>,
+    worker_was_lost: bool,
+}
+
+impl Human {
+    /// Writes to standard output; redraws a region there if the screen can and `progress` is wanted.
+    pub(crate) fn on_stdout(screen: Screen, hints: Hints, fresh: bool, progress: bool) -> Self {
+        let mut human = Self::new(Box::new(io::stdout()), screen, hints, fresh);
+        human.live = (screen.live && progress).then(Live::on_stdout);
+        human
+    }
+
+    fn new(out: Box<dyn Write + Send>, screen: Screen, hints: Hints, fresh: bool) -> Self {
+        Self {
+            out,
+            screen,
+            live: None,
+            hints,
+            started: Instant::now(),
+            fresh,
+            progress: None,
+            done_before: None,
+            pace: Pace::default(),
+            slowest: Vec::new(),
+            worker_was_lost: false,
+        }
+    }
+
+    fn put(&mut self, text: &str) -> io::Result<()> {
+        let out = &mut self.out;
+        let mut write = || out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        let written = match &self.live {
+            Some(live) => live.above(write),
+            None => write(),
+        };
+        // A terminal that went away is a reader that went away.
+        let gone =
+            |error: io::Error| if self.screen.columns.is_some() { io::ErrorKind::BrokenPipe.into() } else { error };
+        written.map_err(gone)
+    }
+
+    fn opened(&mut self, run: &RunSummary) {
+        let ledger = run.ledger.unwrap_or_default();
+        self.done_before.get_or_insert(ledger.ended());
+        self.progress.get_or_insert((Progress { ledger: Some(ledger), ..Default::default() }, Instant::now()));
+    }
+
+    fn row(&mut self, row: &TaskRow) -> io::Result<()> {
+        self.remember_if_slow(row);
+        if failure::is_shown(row.result()) {
+            let block = failure::block(row, &self.hints, self.screen.style);
+            return self.put(&block);
+        }
+        Ok(())
+    }
+
+    fn remember_if_slow(&mut self, row: &TaskRow) {
+        let report = row.attempts.last().and_then(|attempt| attempt.report.as_ref());
+        let Some(wall_us) = report.map(|report| report.wall_us).filter(|_| row.result() != TaskResult::Cancelled)
+        else {
+            return;
+        };
+        if self.slowest.len() == SLOWEST_MAX && self.slowest.last().is_some_and(|(slow, _)| *slow >= wall_us) {
+            return;
+        }
+        self.slowest.push((wall_us, row.name.clone()));
+        self.slowest.sort_by_key(|(wall_us, _)| Reverse(*wall_us));
+        self.slowest.truncate(SLOWEST_MAX);
+    }
+
+    fn note(&mut self, note: &Note) -> io::Result<()> {
+        if note.kind() == NoteKind::WorkerJoined && !self.worker_was_lost {
+            return Ok(());
+        }
+        self.worker_was_lost |= note.kind() == NoteKind::WorkerLost;
+        let word = match note.kind() {
+            NoteKind::AttemptRetried => "RETRY   ",
+            NoteKind::Cancelling => "CANCEL  ",
+            NoteKind::Warning => "WARNING ",
+            _ => "INFRA   ",
+        };
+        let mut text = sanitise::line(&note.text).into_owned();
+        if !note.task.is_empty() && !note.text.contains(&note.task) {
+            let task = sanitise::line(&note.task);
+            text = format!("{}: {text}", console::truncate_str(&task, NAME_COLUMNS_MAX, "…"));
+        }
+        let line = format!("{}{text}\n", self.screen.style.yellow(word));
+        self.put(&line)
+    }
+
+    fn view(&self) -> Option<View> {
+        let (progress, at) = self.progress.as_ref()?;
+        let elapsed = self.started.elapsed();
+        Some(View::of(progress, at.elapsed(), elapsed, self.done_before.unwrap_or(0)))
+    }
+
+    fn tick(&mut self) -> io::Result<()> {
+        let Some(view) = self.view() else { return Ok(()) };
+        if let Some(live) = &self.live {
+            let columns = console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
+            let columns = columns.or(self.screen.columns).unwrap_or(COLUMNS_DEFAULT);
+            live.draw(&live::region(&view, columns.saturating_sub(1).max(1), self.screen.style));
+            return Ok(());
+        }
+        if !self.screen.live && self.pace.due(view.elapsed, view.ledger.ended()) {
+            let mut line = format!("progress: {}", live::counts(&view, self.screen.style));
+            if let Some(longest) = view.running.first() {
+                let time = Duration::from_micros(longest.elapsed_us) + view.age;
+                line.push_str(&format!(" · longest {} {}", duration::show_coarse(time), short_name(&longest.name)));
+            }
+            return self.put(&format!("{line}\n"));
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, run: &RunSummary) -> io::Result<()> {
+        if let Some(live) = self.live.take() {
+            live.clear();
+        }
+        let text = self.end(run);
+        self.put(&text)
+    }
+
+    fn end(&self, run: &RunSummary) -> String {
+        let style = self.screen.style;
+        let ledger = run.ledger.unwrap_or_default();
+        let mut text = format!("\n{}\n{}\n", ledger::equation(&ledger, style), self.verdict_line(run));
+        if self.slowest.len() > 1 {
+            text.push_str("slowest:\n");
+            for (wall_us, name) in &self.slowest {
+                text.push_str(&format!("{:>12}  {}\n", duration::show_us(*wall_us), short_name(name)));
+            }
+        }
+        if ledger.selected > ledger.passed + ledger.flaky + ledger.skipped {
+            text.push_str(&format!("again what did not pass: {}\n", style.bold(&self.hints.rerun())));
+        }
+        text
+    }
+
+    fn verdict_line(&self, run: &RunSummary) -> String {
+        let wall = Duration::from_millis(run.ended_wall_ms.saturating_sub(run.opened_wall_ms));
+        let mut facts = vec![ledger::verdict(run, self.screen.style)];
+        if !wall.is_zero() {
+            facts.push(duration::show(wall));
+        }
+        let tests = Duration::from_micros(run.task_time_us);
+        if self.fresh && !wall.is_zero() && run.ledger.is_some_and(|ledger| ledger.selected > 1) {
+            let speed = tests.as_secs_f64() / wall.as_secs_f64();
+            facts.push(format!("{speed:.1}x of {} in a row", duration::show(tests)));
+        }
+        facts.push(format!("run {}", self.hints.run_id()));
+        let mut text = facts.join(" · ");
+        if run.attempts_repeated > 0 {
+            let times = if run.attempts_repeated == 1 { "1 attempt was" } else { "attempts were" };
+            let count = if run.attempts_repeated == 1 { String::new() } else { format!("{} ", run.attempts_repeated) };
+            text.push_str(&format!("\n{count}{times} repeated after a worker was lost"));
+        }
+        text
+    }
+}
+
+/// A name for one line of at most 80 columns.
+fn short_name(name: &str) -> String {
+    console::truncate_str(&sanitise::line(name), 60, "…").into_owned()
+}
+
+impl Report for Human {
+    fn event(&mut self, event: Event<'_>) -> io::Result<()> {
+        match event {
+            Event::Opened(run) => {
+                self.opened(run);
+                Ok(())
+            }
+            Event::Row(row) => self.row(row),
+            Event::Progress(progress) => {
+                self.progress = Some((progress.clone(), Instant::now()));
+                Ok(())
+            }
+            Event::Note(note) => self.note(note),
+            Event::Say(text) => self.put(&format!("{}\n", sanitise::paragraph(text))),
+            Event::Ended(run) => self.ended(run),
+            Event::Tick => self.tick(),
+        }
+    }
+}
+
+impl Drop for Human {
+    fn drop(&mut self) {
+        if let Some(live) = &self.live {
+            live.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use muster_proto::v1::{Attempt, AttemptReport, CancelReason, Ledger, Outcome};
+
+    use super::*;
+
+    /// A writer whose bytes the test reads afterwards.
+    #[derive(Clone, Default)]
+    pub(crate) struct Paper(Arc<Mutex<Vec<u8>>>);
+
+    impl Paper {
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().expect("no panics while locked").clone()).expect("reports are UTF-8")
+        }
+    }
+
+    impl Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panics while locked").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A row whose attempts are (number, exit code).
+    pub(crate) fn row_with(index: u32, name: &str, result: TaskResult, attempts: &[(u32, i32)]) -> TaskRow {
+        let attempts = attempts.iter().map(|(number, exit_code)| {
+            let mut report =
+                AttemptReport { exit_code: *exit_code, wall_us: 12_000 * u64::from(*number), ..Default::default() };
+            report.set_outcome(if *exit_code == 0 { Outcome::Passed } else { Outcome::Failed });
+            Attempt { number: *number, worker: "local".into(), report: Some(report) }
+        });
+        let mut row = TaskRow { index, name: name.into(), attempts: attempts.collect(), ..Default::default() };
+        row.set_result(result);
+        row
+    }
+
+    /// A task that failed once with this output.
+    pub(crate) fn failed_row(index: u32, name: &str, exit_code: i32, output: &'static [u8]) -> TaskRow {
+        let mut row = row_with(index, name, TaskResult::Failed, &[(1, exit_code)]);
+        let report = row.attempts[0].report.as_mut().expect("made with one");
+        report.output_head = output.into();
+        report.output_bytes = output.len() as u64;
+        row
+    }
+
+    /// A run that has ended with this ledger.
+    pub(crate) fn ended_run(ledger: Ledger) -> RunSummary {
+        let mut run = RunSummary {
+            run_id: "k3m9p2xyz".into(),
+            ledger: Some(ledger),
+            sealed: true,
+            opened_wall_ms: 1_000_000,
+            ended_wall_ms: 1_012_300,
+            task_time_us: 24_100_000,
+            attempts: ledger.selected,
+            ..Default::default()
+        };
+        run.set_verdict(ledger.verdict(CancelReason::Unspecified));
+        run
+    }
+
+    fn human(paper: &Paper) -> Human {
+        Human::new(Box::new(paper.clone()), Screen::plain(), Hints::new("k3m9p2xyz", None), true)
+    }
+
+    fn note(kind: NoteKind, text: &str, task: &str) -> Note {
+        let mut note = Note { text: text.into(), task: task.into(), ..Default::default() };
+        note.set_kind(kind);
+        note
+    }
+
+    #[test]
+    fn a_run_with_a_failure_reads_like_this() {
+        let paper = Paper::default();
+        let mut human = human(&paper);
+        let ledger = Ledger { selected: 8, passed: 6, flaky: 1, failed: 1, ..Default::default() };
+        let rows = [
+            row_with(0, "true", TaskResult::Passed, &[(1, 0)]),
+            failed_row(17, "sh -c 'echo no; exit 3'", 3, b"no\n"),
+            row_with(2, "sometimes", TaskResult::Flaky, &[(1, 1), (2, 0)]),
+        ];
+        human.event(Event::Opened(&RunSummary::default())).expect("paper");
+        human.event(Event::Note(&note(NoteKind::WorkerJoined, "local joined", ""))).expect("paper");
+        for row in &rows {
+            human.event(Event::Row(row)).expect("paper");
+        }
+        human.event(Event::Note(&note(NoteKind::WorkerLost, "worker local lost", ""))).expect("paper");
+        human.event(Event::Note(&note(NoteKind::AttemptRetried, "attempt 1 failed; again", "x\x1b"))).expect("paper");
+        human.event(Event::Ended(&RunSummary { attempts_repeated: 2, ..ended_run(ledger) })).expect("paper");
+        let text = paper.text();
+        assert!(text.lines().all(|line| console::measure_text_width(line) <= 80), "{text}");
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_green_run_is_short() {
+        let paper = Paper::default();
+        let mut human = human(&paper);
+        human.event(Event::Row(&row_with(0, "true", TaskResult::Passed, &[(1, 0)]))).expect("paper");
+        let ledger = Ledger { selected: 1, passed: 1, ..Default::default() };
+        human.event(Event::Ended(&ended_run(ledger))).expect("paper");
+        insta::assert_snapshot!(paper.text());
+    }
+
+    #[test]
+    fn the_slowest_five_are_kept_in_order_whatever_order_they_come_in() {
+        let paper = Paper::default();
+        let mut human = human(&paper);
+        for n in [3, 9, 1, 7, 2, 8, 4] {
+            let mut row = row_with(n, &format!("t{n}"), TaskResult::Passed, &[(1, 0)]);
+            row.attempts[0].report.as_mut().expect("made with one").wall_us = u64::from(n) * 1_000_000;
+            human.remember_if_slow(&row);
+        }
+        let names: Vec<&str> = human.slowest.iter().map(|(_, name)| name.as_str()).collect();
+        assert_eq!(names, ["t9", "t8", "t7", "t4", "t3"]);
+    }
+
+    #[test]
+    fn no_escape_is_written_where_there_is_no_terminal() {
+        let paper = Paper::default();
+        let mut human = human(&paper);
+        human.event(Event::Row(&failed_row(1, "\x1b[31mx", 1, b"\x1b[31mred\x1b[2J\n"))).expect("paper");
+        human.event(Event::Say("note \x1b]0;x\x07")).expect("paper");
+        human.event(Event::Ended(&ended_run(Ledger { selected: 1, failed: 1, ..Default::default() }))).expect("paper");
+        assert!(!paper.text().contains('\x1b'), "{}", paper.text());
+    }
+}

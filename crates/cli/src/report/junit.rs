@@ -1,0 +1,237 @@
+//! JUnit XML: one `testcase` for each task, earlier attempts as `flakyFailure` or `rerunFailure`, and worker, attempts
+//! and class as properties. Written whole, beside its place, and then renamed.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use muster_proto::v1::{Attempt, AttemptReport, Outcome, RunSummary, TaskResult, TaskRow};
+use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestRerun, TestSuite};
+
+use super::{attempt, sanitise};
+
+/// A JUnit file on its way: rows in, one file out.
+pub(crate) struct Junit {
+    path: PathBuf,
+    temporary: PathBuf,
+    file: File,
+    suite: TestSuite,
+}
+
+impl Junit {
+    /// Creates the temporary file beside `path`, so that a wrong path is known before anything runs.
+    ///
+    /// # Errors
+    /// When the directory cannot be written or `path` names no file.
+    pub(crate) fn create(path: &Path, run_id: &str) -> io::Result<Self> {
+        let name = path.file_name().filter(|_| !path.is_dir());
+        let name =
+            name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it names a directory, not a file"))?;
+        let mut temporary_name = std::ffi::OsString::from(".");
+        temporary_name.push(name);
+        temporary_name.push(format!(".{run_id}.{}.tmp", std::process::id()));
+        let temporary = path.with_file_name(temporary_name);
+        let file = File::create(&temporary)?;
+        Ok(Self { path: path.to_owned(), temporary, file, suite: TestSuite::new(run_id) })
+    }
+
+    /// Adds a task.
+    pub(crate) fn add(&mut self, row: &TaskRow) {
+        self.suite.add_test_case(test_case(row));
+    }
+
+    /// Writes the file and moves it to its place.
+    ///
+    /// # Errors
+    /// When it cannot be written; an older file then stays as it was.
+    pub(crate) fn finish(mut self, run: &RunSummary) -> io::Result<()> {
+        let suite = std::mem::replace(&mut self.suite, TestSuite::new(""));
+        let report = report(run, suite);
+        let mut out = BufWriter::new(&self.file);
+        report.serialize(&mut out).map_err(io::Error::other)?;
+        out.flush()?;
+        drop(out);
+        self.file.sync_all()?;
+        std::fs::rename(&self.temporary, &self.path)
+    }
+}
+
+impl Drop for Junit {
+    fn drop(&mut self) {
+        // Gone already once it was renamed; otherwise there is nothing worth keeping in it.
+        let _ = std::fs::remove_file(&self.temporary);
+    }
+}
+
+fn report(run: &RunSummary, mut suite: TestSuite) -> quick_junit::Report {
+    let framework = run.options.as_ref().map_or("muster", |options| options.framework.as_str());
+    suite.set_time(Duration::from_millis(run.ended_wall_ms.saturating_sub(run.opened_wall_ms)));
+    suite.add_property(("muster.run", xml(&run.run_id).as_str()));
+    suite.add_property(("muster.project", xml(&run.project).as_str()));
+    suite.add_property(("muster.verdict", run.verdict().word()));
+    let mut report = quick_junit::Report::new(xml(framework));
+    report.set_time(Duration::from_millis(run.ended_wall_ms.saturating_sub(run.opened_wall_ms)));
+    report.add_test_suite(suite);
+    report
+}
+
+fn test_case(row: &TaskRow) -> TestCase {
+    let last = row.attempts.last();
+    let mut case = TestCase::new(xml(&sanitise::line(&row.name)), status(row));
+    if let Some(report) = last.and_then(|attempt| attempt.report.as_ref()) {
+        case.set_time(Duration::from_micros(report.wall_us));
+        let output = output(report);
+        if !output.is_empty() {
+            case.set_system_out(output);
+        }
+    }
+    case.add_property(("muster.index", row.index.to_string().as_str()));
+    case.add_property(("muster.result", row.result().word()));
+    case.add_property(("muster.attempts", row.attempts.len().to_string().as_str()));
+    if let Some(last) = last {
+        case.add_property(("muster.worker", xml(&last.worker).as_str()));
+        let outcome = last.report.as_ref().map_or(Outcome::Unspecified, AttemptReport::outcome);
+        if let Some(class) = outcome.class() {
+            case.add_property(("muster.class", format!("{class:?}").to_lowercase().as_str()));
+        }
+    }
+    case
+}
+
+/// The verdict on the task: its last attempt, with the earlier bad ones behind it.
+fn status(row: &TaskRow) -> TestCaseStatus {
+    let bad: Vec<&Attempt> = row.attempts.iter().filter(|attempt| attempt::is_bad(attempt)).collect();
+    let result = row.result();
+    if matches!(result, TaskResult::Passed | TaskResult::Flaky) {
+        let mut status = TestCaseStatus::success();
+        status.add_reruns(bad.into_iter().map(rerun));
+        return status;
+    }
+    if matches!(result, TaskResult::Skipped | TaskResult::Cancelled) {
+        let mut status = TestCaseStatus::skipped();
+        status.set_type(result.word());
+        status.set_message(xml(&row.reason));
+        return status;
+    }
+    let mut status = TestCaseStatus::non_success(kind(result));
+    status.set_type(result.word());
+    let Some((last, earlier)) = bad.split_last() else {
+        let reason = if row.reason.is_empty() { "no result was recorded" } else { &row.reason };
+        status.set_message(xml(reason));
+        return status;
+    };
+    let report = last.report.clone().unwrap_or_default();
+    status.set_message(xml(&attempt::end(&report)));
+    let output = output(&report);
+    if !output.is_empty() {
+        status.set_description(output);
+    }
+    status.add_reruns(earlier.iter().copied().map(rerun));
+    status
+}
+
+/// What is the test's own fault is a failure; everything else, a missing result too, is an error.
+fn kind(result: TaskResult) -> NonSuccessKind {
+    if result.is_failure() { NonSuccessKind::Failure } else { NonSuccessKind::Error }
+}
+
+fn rerun(attempt: &Attempt) -> TestRerun {
+    let report = attempt.report.clone().unwrap_or_default();
+    let own_fault = matches!(report.outcome(), Outcome::Failed | Outcome::TimedOut | Outcome::Crashed);
+    let mut rerun = TestRerun::new(if own_fault { NonSuccessKind::Failure } else { NonSuccessKind::Error });
+    rerun.set_time(Duration::from_micros(report.wall_us));
+    rerun.set_type(report.outcome().word());
+    rerun.set_message(xml(&attempt::end(&report)));
+    rerun.set_system_out(output(&report));
+    rerun
+}
+
+/// What was kept of the output.
+fn output(report: &AttemptReport) -> String {
+    let kept = report.output_head.len() + report.output_tail.len();
+    let left_out = usize::try_from(report.output_bytes).unwrap_or(usize::MAX).saturating_sub(kept);
+    let mut text = String::from_utf8_lossy(&report.output_head).into_owned();
+    if left_out > 0 && kept > 0 {
+        text.push_str(&format!("\n[{left_out} bytes left out]\n"));
+    }
+    text.push_str(&String::from_utf8_lossy(&report.output_tail));
+    xml(&text)
+}
+
+/// Without the two characters that XML forbids and that the library lets through; it removes the others.
+fn xml(text: &str) -> String {
+    text.replace(['\u{fffe}', '\u{ffff}'], "")
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_proto::v1::Ledger;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::report::human::tests::{ended_run, failed_row, row_with};
+
+    /// Writes the rows and reads the file back; panics where it is not well-formed.
+    fn written(rows: &[TaskRow]) -> String {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("junit.xml");
+        let mut junit = Junit::create(&path, "k3m9p2xyz").expect("a writable directory");
+        rows.iter().for_each(|row| junit.add(row));
+        junit
+            .finish(&ended_run(Ledger { selected: 1, failed: 1, ..Default::default() }))
+            .expect("a writable directory");
+        let left: Vec<_> = std::fs::read_dir(dir.path()).expect("readable").collect();
+        assert_eq!(left.len(), 1, "the temporary file is gone: {left:?}");
+        std::fs::read_to_string(path).expect("it is there and UTF-8")
+    }
+
+    #[test]
+    fn tasks_attempts_and_properties_are_all_there() {
+        let mut skipped = row_with(4, "skipped", TaskResult::Skipped, &[]);
+        skipped.reason = "no gpu".into();
+        let mut infra = row_with(5, "infra", TaskResult::Infra, &[]);
+        infra.reason = "lost 4 times".into();
+        let text = written(&[
+            row_with(0, "passes", TaskResult::Passed, &[(1, 0)]),
+            failed_row(1, "fails", 3, b"no\n"),
+            row_with(2, "flaky", TaskResult::Flaky, &[(1, 1), (2, 0)]),
+            row_with(3, "never", TaskResult::Failed, &[(1, 1), (2, 4)]),
+            skipped,
+            infra,
+        ]);
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn the_path_is_checked_before_anything_runs_and_an_old_file_survives_a_report_that_is_never_finished() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        assert!(Junit::create(&dir.path().join("no/such/junit.xml"), "r").is_err());
+        assert!(Junit::create(dir.path(), "r").is_err());
+        let path = dir.path().join("junit.xml");
+        std::fs::write(&path, "old").expect("writable");
+        drop(Junit::create(&path, "r").expect("writable"));
+        assert_eq!(std::fs::read_to_string(&path).expect("still there"), "old");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 1);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn the_file_is_valid_xml_whatever_a_test_is_called_and_prints(
+            name in "(\\PC|[\\x00-\\x1f]|\u{ffff}|\u{fffe}|\u{9b}|]]>|&lt;|.){0,20}",
+            output in proptest::collection::vec(any::<u8>(), 0..64),
+        ) {
+            let mut row = failed_row(1, &name, 1, b"");
+            row.reason = name.clone();
+            let report = row.attempts[0].report.as_mut().expect("made with one");
+            report.message = name;
+            report.output_bytes = 1_000;
+            report.output_tail = output.clone().into();
+            report.output_head = output.into();
+            let text = written(&[row]);
+            let parsed = roxmltree::Document::parse(&text).expect("well-formed XML");
+            prop_assert_eq!(parsed.descendants().filter(|node| node.has_tag_name("testcase")).count(), 1);
+        }
+    }
+}

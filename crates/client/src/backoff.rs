@@ -1,0 +1,102 @@
+//! How long to wait before something is tried again: doubling, bounded, with jitter. Pure; the randomness
+//! comes in as an argument.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
+
+use crate::limits::{BACKOFF_MS_MAX, BACKOFF_MS_MIN, RETRIES_MAX};
+
+/// When to try again and when to stop trying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// First wait.
+    pub backoff_min: Duration,
+    /// Longest wait.
+    pub backoff_max: Duration,
+    /// Repetitions without progress between them.
+    pub retries_max: u32,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            backoff_min: Duration::from_millis(BACKOFF_MS_MIN),
+            backoff_max: Duration::from_millis(BACKOFF_MS_MAX),
+            retries_max: RETRIES_MAX,
+        }
+    }
+}
+
+/// Repetitions so far. Progress sets it back.
+#[derive(Clone, Debug)]
+pub(crate) struct Backoff {
+    policy: RetryPolicy,
+    retries: u32,
+}
+
+impl Backoff {
+    pub(crate) fn new(policy: RetryPolicy) -> Self {
+        Self { policy, retries: 0 }
+    }
+
+    /// Something worked.
+    pub(crate) fn progressed(&mut self) {
+        self.retries = 0;
+    }
+
+    /// Attempts made since there was progress.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.retries + 1
+    }
+
+    /// The next wait, between a half and all of the doubled one; `None` when the budget is spent.
+    pub(crate) fn next(&mut self, random: u64) -> Option<Duration> {
+        if self.retries >= self.policy.retries_max {
+            return None;
+        }
+        let doubled = self.policy.backoff_min.saturating_mul(1 << self.retries.min(20));
+        self.retries += 1;
+        let half = doubled.min(self.policy.backoff_max) / 2;
+        Some(half + half.mul_f64((random >> 11) as f64 / (1u64 << 53) as f64))
+    }
+}
+
+/// Bits for jitter; not for secrets.
+pub(crate) fn random_bits() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> RetryPolicy {
+        RetryPolicy {
+            backoff_min: Duration::from_millis(10),
+            backoff_max: Duration::from_millis(100),
+            retries_max: 6,
+        }
+    }
+
+    #[test]
+    fn waits_double_up_to_the_maximum_and_then_the_budget_is_spent() {
+        let mut backoff = Backoff::new(policy());
+        let waits: Vec<_> = std::iter::from_fn(|| backoff.next(u64::MAX)).map(|wait| wait.as_millis()).collect();
+        assert_eq!(waits, [9, 19, 39, 79, 99, 99], "just below 10, 20, 40, 80, 100, 100");
+        assert_eq!(backoff.attempts(), 7);
+    }
+
+    #[test]
+    fn jitter_takes_away_at_most_half() {
+        let mut backoff = Backoff::new(policy());
+        assert_eq!(backoff.next(0), Some(Duration::from_millis(5)));
+    }
+
+    #[test]
+    fn progress_gives_the_budget_back() {
+        let mut backoff = Backoff::new(policy());
+        while backoff.next(0).is_some() {}
+        backoff.progressed();
+        assert_eq!(backoff.next(0), Some(Duration::from_millis(5)));
+    }
+}

@@ -1,0 +1,68 @@
+//! Making connections: over a unix socket, or however a caller's [`Connector`] does it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use crate::client::Client;
+use crate::error::ClientError;
+use crate::limits::CONNECT_MS_MAX;
+
+/// Makes a connection, again and again if need be. What it does to get one is the caller's business: dial the
+/// socket that `host.json` names, or host a coordinator.
+pub trait Connector: Send + Sync {
+    /// A connected client.
+    fn connect(&self) -> BoxFuture<'_, Result<Client, ClientError>>;
+
+    /// Something failed and is tried again after `wait`. For showing it to people.
+    fn retrying(&self, error: &ClientError, wait: Duration) {
+        tracing::debug!(%error, ?wait, "trying again");
+    }
+}
+
+impl<F> Connector for F
+where
+    F: Fn() -> BoxFuture<'static, Result<Client, ClientError>> + Send + Sync,
+{
+    fn connect(&self) -> BoxFuture<'_, Result<Client, ClientError>> {
+        self()
+    }
+}
+
+/// Connects to the coordinator that listens on a unix socket.
+///
+/// The channel dials again by itself when the connection breaks; calls made in the meantime fail as unavailable.
+///
+/// # Errors
+/// [`ClientError::Connect`] names the socket.
+pub async fn connect_unix(socket: impl AsRef<Path>) -> Result<Channel, ClientError> {
+    let socket = socket.as_ref().to_owned();
+    let endpoint = Endpoint::from_static("http://muster.local")
+        .connect_timeout(Duration::from_millis(CONNECT_MS_MAX))
+        .http2_adaptive_window(false);
+    let path = socket.clone();
+    let dial = tower::service_fn(move |_: Uri| dial(path.clone()));
+    endpoint.connect_with_connector(dial).await.map_err(|error| ClientError::Connect {
+        endpoint: socket.display().to_string(),
+        source: innermost(error),
+    })
+}
+
+async fn dial(path: PathBuf) -> std::io::Result<TokioIo<UnixStream>> {
+    Ok(TokioIo::new(UnixStream::connect(path).await?))
+}
+
+/// tonic says "transport error" and nothing else; the reason a person can use is at the end of the chain.
+fn innermost(error: tonic::transport::Error) -> Box<dyn std::error::Error + Send + Sync> {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(inner) = source {
+        text = inner.to_string();
+        source = inner.source();
+    }
+    text.into()
+}

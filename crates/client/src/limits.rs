@@ -1,0 +1,23 @@
+//! Bounds of the client. Units stand last in each name.
+
+use muster_proto::limits as wire;
+
+/// Longest wait for a coordinator to accept a connection, in milliseconds.
+pub const CONNECT_MS_MAX: u64 = 5_000;
+/// First wait before a call is repeated, in milliseconds.
+pub const BACKOFF_MS_MIN: u64 = 20;
+/// Longest wait before a call is repeated, in milliseconds.
+pub const BACKOFF_MS_MAX: u64 = 2_000;
+/// Repetitions without any progress between them before the caller is told.
+pub const RETRIES_MAX: u32 = 12;
+/// Notes of a kind that the coordinator repeats to every watch, remembered so that a caller sees each once.
+pub const NOTES_SEEN_MAX: usize = 256;
+/// Largest message sent or taken.
+pub const MESSAGE_BYTES_MAX: usize = wire::MESSAGE_BYTES_MAX;
+/// Tasks in one chunk, however small they are.
+pub const CHUNK_TASKS_MAX: usize = 16_384;
+
+const _: () = {
+    assert!(BACKOFF_MS_MIN < BACKOFF_MS_MAX && BACKOFF_MS_MAX < CONNECT_MS_MAX);
+    assert!(wire::ADD_TASKS_BYTES_MAX + wire::TASK_SPEC_BYTES_MAX < MESSAGE_BYTES_MAX);
+};

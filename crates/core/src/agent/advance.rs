@@ -1,0 +1,135 @@
+//! What follows from the state and the time: starts, announcements, reports, credits, heartbeats.
+
+use muster_proto::v1::worker_message::Kind;
+use muster_proto::v1::{Credits as CreditsMessage, Heartbeat, Started};
+
+use super::book::Stage;
+use super::limits::STARTED_DELAY_MS;
+use super::{Action, Agent, Link, Phase};
+
+impl Agent {
+    /// Does everything that is due. Called after every input.
+    pub(super) fn advance(&mut self, now_ms: u64) {
+        if self.phase == Phase::Over {
+            return;
+        }
+        if self.session.is_some() && self.liveness.fenced(now_ms) {
+            self.hand_back_all(now_ms, "the lease could not be renewed in time");
+        }
+        self.start_held(now_ms);
+        if self.link == Link::Up {
+            let beat = self.beat(now_ms);
+            self.announce(now_ms);
+            self.ask(beat);
+            self.flush(now_ms);
+        }
+        let done = self.phase == Phase::ShuttingDown && self.book.is_empty() && self.outbox.len() == 0;
+        if done {
+            self.phase = Phase::Over;
+            self.act(Action::Finished);
+        }
+    }
+
+    /// Keeps every slot busy, and a little more in the keeper if that is short work.
+    fn start_held(&mut self, now_ms: u64) {
+        if !self.keeper_ready || self.phase != Phase::Working || self.liveness.fenced(now_ms) {
+            return;
+        }
+        let slots = self.hello.slots;
+        let mut occupied = u32::try_from(self.book.occupied_count()).unwrap_or(u32::MAX);
+        let mut waiting_us = self.waiting_us();
+        while let Some(next) = self.book.next_held() {
+            let next_us = self.credits.estimate_us(next.expected_us);
+            let waiting = occupied.saturating_sub(slots);
+            if occupied >= slots && !self.credits.keeper_takes(waiting, waiting_us, next_us) {
+                return;
+            }
+            if occupied >= slots {
+                waiting_us = waiting_us.saturating_add(next_us.unwrap_or(0));
+            }
+            occupied = occupied.saturating_add(1);
+            let Some(lease) = self.book.give() else { return };
+            self.act(Action::Start(lease));
+        }
+    }
+
+    /// Work that waits inside the keeper. What it has not called started may run: the first of it up to the slots is left out.
+    fn waiting_us(&self) -> u64 {
+        let mut free = self.hello.slots as usize;
+        let mut waiting_us = 0u64;
+        for (_, given) in self.book.given() {
+            match given.stage {
+                Stage::Ended => {}
+                _ if free > 0 => free -= 1,
+                _ => waiting_us += self.credits.estimate_us(given.expected_us).unwrap_or(0),
+            }
+        }
+        waiting_us
+    }
+
+    /// Returns whether a heartbeat was sent.
+    fn beat(&mut self, now_ms: u64) -> bool {
+        let Some(seq) = self.liveness.beat(now_ms) else { return false };
+        self.send(Kind::Heartbeat(Heartbeat { seq }));
+        true
+    }
+
+    /// Says what has been running for a while; what is over sooner is not worth a message.
+    fn announce(&mut self, now_ms: u64) {
+        let mut tokens = Vec::new();
+        for (token, given) in self.book.given_mut() {
+            if let Stage::Running { since_ms, announced } = &mut given.stage
+                && !*announced
+                && now_ms >= *since_ms + STARTED_DELAY_MS
+            {
+                *announced = true;
+                tokens.push(token);
+            }
+        }
+        if !tokens.is_empty() {
+            self.send(Kind::Started(Started { tokens }));
+        }
+    }
+
+    fn ask(&mut self, refresh: bool) {
+        let leases = if self.phase == Phase::Working {
+            let live = self.book.held_count() + self.book.occupied_count();
+            let ended = self.book.given().count() - self.book.occupied_count() + self.outbox.len();
+            let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+            let expected_us = self.book.next_held().map(|lease| lease.expected_us).filter(|us| *us > 0);
+            self.credits.ask(count(live), count(ended), expected_us, refresh)
+        } else {
+            self.credits.withdraw()
+        };
+        if let Some(leases) = leases {
+            self.send(Kind::Credits(CreditsMessage { leases }));
+        }
+    }
+
+    fn flush(&mut self, now_ms: u64) {
+        let idle = self.queue_is_empty();
+        if let Some(reports) = self.outbox.next_batch(now_ms, idle) {
+            self.send(Kind::Reports(reports));
+        }
+    }
+
+    /// Whether nothing is queued here or in the keeper: then no report comes soon that another could wait for.
+    fn queue_is_empty(&self) -> bool {
+        self.book.held_count() == 0 && self.book.occupied_count() <= self.hello.slots as usize
+    }
+
+    pub(super) fn next_due_ms(&self) -> Option<u64> {
+        let fence = self.session.filter(|_| self.book.held_count() > 0).map(|_| self.liveness.until_ms());
+        let linked = [self.outbox.ripe_at_ms(), self.liveness.next_at_ms(), self.next_announcement_ms()];
+        let linked = linked.into_iter().flatten().filter(|_| self.link == Link::Up);
+        linked.chain(fence).min()
+    }
+
+    fn next_announcement_ms(&self) -> Option<u64> {
+        let due = |stage: Stage| match stage {
+            Stage::Running { since_ms, announced: false } => Some(since_ms + STARTED_DELAY_MS),
+            _ => None,
+        };
+        self.book.given().filter_map(|(_, given)| due(given.stage)).min()
+    }
+}

@@ -1,0 +1,134 @@
+//! `add_tasks`: one chunk of a run's tasks, all or nothing. Idempotent by sequence number and body.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use muster_proto::Message;
+use muster_proto::limits::{RUN_TASKS_MAX, TASK_NAME_BYTES_MAX, TASK_SPEC_BYTES_MAX};
+use muster_proto::v1::{AddTasks, TaskRef, TaskSpec};
+
+use super::Answer;
+use crate::effect::{Refusal, Reply};
+use crate::history;
+use crate::limits::{TASK_AFTER_MAX, TASKS_LIVE_MAX};
+use crate::state::index::name_digest;
+use crate::state::{Run, State, Task};
+
+impl State {
+    pub(super) fn add_tasks(&mut self, command: &AddTasks) -> Answer {
+        let key = self.run_key(&command.run_id)?;
+        let digest = xxhash_rust::xxh3::xxh3_128(&command.encode_to_vec());
+        let run = self.run(key).expect("has a key");
+        if let Some(known) = run.chunk_digests.get(command.seq as usize) {
+            return repeated(run, command.seq, *known == digest);
+        }
+        check_sequence(run, command.seq)?;
+        let names = self.check_tasks(run, &command.tasks)?;
+        self.index.names.entry(key).or_default().extend(names);
+        for spec in &command.tasks {
+            self.add_task(key, spec);
+        }
+        let run = self.run_mut(key).expect("has a key");
+        Arc::make_mut(&mut run.chunk_digests).push(digest);
+        Ok(Reply::TasksAdded { tasks: run.task_count() })
+    }
+
+    fn add_task(&mut self, key: u64, spec: &TaskSpec) {
+        let run = self.stored.runs.get(&key).expect("has a key");
+        let at = TaskRef::at(key, run.task_count());
+        let known = self.stored.history.get(history::key(&run.project, &spec.name));
+        let task = Task::new(spec.clone(), known.map_or(0, |stat| stat.mean_us));
+        self.index.add(at, &task);
+        let passed = task.after.iter().filter(|before| {
+            let result = run.task(**before).and_then(Task::result);
+            result.is_some_and(super::ending::lets_dependents_start)
+        });
+        let open = task.after.len() - passed.count();
+        if open == 0 {
+            self.index.waiting.remove(&(at.run, at.index));
+        } else {
+            self.index.waiting.insert((at.run, at.index), u32::try_from(open).expect("bounded by TASK_AFTER_MAX"));
+        }
+        self.index.enqueue(at, &task, self.stored.log_time);
+        let run = self.run_mut(key).expect("has a key");
+        run.ledger.selected += 1;
+        run.ledger.pending += 1;
+        run.expect(task.expected_us);
+        run.tasks.push(task);
+    }
+
+    /// Checks all tasks of a chunk before any of them is added; gives the digests of their names.
+    fn check_tasks(&self, run: &Run, tasks: &[TaskSpec]) -> Result<BTreeSet<u128>, Refusal> {
+        let first = run.task_count();
+        let room = u64::from(RUN_TASKS_MAX - first).min(TASKS_LIVE_MAX.saturating_sub(self.index.live_tasks));
+        if tasks.len() as u64 > room {
+            let asked = tasks.len();
+            let id = run.id();
+            return Err(Refusal::Exhausted(format!(
+                "run {id:?} holds {first} tasks; {asked} more are above the limit, {room} fit"
+            )));
+        }
+        let known = self.index.names.get(&run.key);
+        let mut names = BTreeSet::new();
+        for (index, spec) in (first..).zip(tasks) {
+            check_task(run, index, spec)?;
+            let digest = name_digest(&spec.name);
+            if known.is_some_and(|known| known.contains(&digest)) || !names.insert(digest) {
+                return Err(Refusal::Invalid(format!("run {:?} has two tasks named {:?}", run.id(), spec.name)));
+            }
+        }
+        Ok(names)
+    }
+}
+
+fn repeated(run: &Run, seq: u32, same: bool) -> Answer {
+    if !same {
+        let id = run.id();
+        return Err(Refusal::AlreadyExists(format!("chunk {seq} of run {id:?} was added with other tasks")));
+    }
+    Ok(Reply::TasksAdded { tasks: u32::try_from(run.ledger().selected).expect("bounded by RUN_TASKS_MAX") })
+}
+
+fn check_sequence(run: &Run, seq: u32) -> Result<(), Refusal> {
+    let id = run.id();
+    if run.sealed {
+        return Err(Refusal::Precondition(format!("run {id:?} is sealed: no more tasks can be added")));
+    }
+    let next = run.next_seq();
+    if seq != next {
+        return Err(Refusal::Precondition(format!("chunk {seq} of run {id:?} comes before chunk {next}")));
+    }
+    Ok(())
+}
+
+fn check_task(run: &Run, index: u32, spec: &TaskSpec) -> Result<(), Refusal> {
+    let refuse =
+        |what: String| Err(Refusal::Invalid(format!("task {index} ({:?}) of run {:?} {what}", spec.name, run.id())));
+    if spec.name.is_empty() {
+        return refuse("has no name".into());
+    }
+    if spec.name.len() > TASK_NAME_BYTES_MAX {
+        let (len, id) = (spec.name.len(), run.id());
+        return Err(Refusal::Invalid(format!(
+            "task {index} of run {id:?} has a name of {len} bytes, {TASK_NAME_BYTES_MAX} at most"
+        )));
+    }
+    let size = spec.encoded_len();
+    if size > TASK_SPEC_BYTES_MAX {
+        return refuse(format!("has {size} bytes, {TASK_SPEC_BYTES_MAX} at most"));
+    }
+    if spec.after.len() > TASK_AFTER_MAX {
+        return refuse(format!("comes after {} others, {TASK_AFTER_MAX} at most", spec.after.len()));
+    }
+    if let Some(later) = spec.after.iter().find(|before| **before >= index) {
+        return refuse(format!("comes after task {later}, which is not before it"));
+    }
+    let distinct: BTreeSet<_> = spec.after.iter().collect();
+    if distinct.len() != spec.after.len() {
+        return refuse("names a dependency twice".into());
+    }
+    if let Some(resource) = spec.resources.iter().find(|resource| resource.amount == 0 || resource.name.is_empty()) {
+        return refuse(format!("asks for {} of resource {:?}", resource.amount, resource.name));
+    }
+    Ok(())
+}

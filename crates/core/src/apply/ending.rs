@@ -1,0 +1,190 @@
+//! Endings: of an attempt, of a task, of a run. Each happens in one place, here.
+
+use muster_proto::v1::{Attempt, AttemptReport, CancelMode, CancelReason, Outcome, TaskRef, TaskResult};
+
+use super::Context;
+use crate::effect::Effect;
+use crate::history;
+use crate::limits::RUN_KEPT_OUTPUT_BYTES_MAX;
+use crate::planted::{self, Bug};
+use crate::retry::{self, Next};
+use crate::state::task::Phase;
+use crate::state::{Run, State};
+
+/// The report of an attempt whose worker can no longer report itself.
+pub(super) fn report_of_loss(task: TaskRef, token: u64, outcome: Outcome, worker: &str, reason: &str) -> AttemptReport {
+    let mut report = AttemptReport {
+        task: Some(task),
+        token,
+        exit_code: -1,
+        message: format!("worker {worker} lost: {reason}"),
+        output_lost: true,
+        ..AttemptReport::default()
+    };
+    report.set_outcome(outcome);
+    report
+}
+
+/// Rule `order`: only a task that passed lets those after it start.
+pub(super) fn lets_dependents_start(result: TaskResult) -> bool {
+    matches!(result, TaskResult::Passed | TaskResult::Flaky)
+}
+
+impl State {
+    /// Ends the attempt that holds the task's lease: frees the lease, keeps the report, then the task goes on or
+    /// has its result. The caller has checked the token.
+    pub(super) fn end_attempt(&mut self, context: &mut Context, report: AttemptReport) {
+        let at = report.task.expect("the caller found it");
+        let outcome = report.outcome();
+        let (number, worker) = self.free_lease(at);
+        let (options, cancelled) = {
+            let run = self.run_mut(at.run).expect("the caller found it");
+            run.task_time_us += report.wall_us;
+            (run.options.clone(), run.cancel.is_some())
+        };
+        if outcome == Outcome::Returned {
+            self.task_mut(at).expect("the caller found it").returned += 1;
+        } else {
+            self.keep_attempt(at, number, worker, report);
+        }
+        let task = self.task(at).expect("the caller found it");
+        match retry::decide(task, outcome, &options, cancelled) {
+            Next::End(result) => self.record_result(context, at, result),
+            Next::Again { backoff_ms, front } => {
+                self.requeue(at, if planted::is(Bug::SkipBackoff) { 0 } else { backoff_ms }, front);
+                if outcome != Outcome::Returned {
+                    context.effects.push(Effect::Retried { task: at, attempt: number });
+                }
+            }
+        }
+        self.end_run_if_done(context, at.run);
+    }
+
+    /// Takes the lease from the task and from its session; the task is pending after it. Gives the attempt's number
+    /// and the worker's name.
+    fn free_lease(&mut self, at: TaskRef) -> (u32, String) {
+        let task = self.task_mut(at).expect("the caller found it");
+        let lease = task.lease().expect("the caller checked its token");
+        task.phase = Phase::Pending { not_before: crate::time::LogTime::default() };
+        let (number, fit) = (task.granted, task.fit.clone());
+        let mut worker = String::new();
+        if let Some(session) = self.session_mut(lease.session) {
+            session.release(lease.token, fit.as_deref());
+            worker = session.name().to_owned();
+        }
+        let run = self.run_mut(at.run).expect("the caller found it");
+        run.ledger.leased -= 1;
+        run.ledger.pending += 1;
+        (number, worker)
+    }
+
+    fn keep_attempt(&mut self, at: TaskRef, number: u32, worker: String, mut report: AttemptReport) {
+        let run = self.run_mut(at.run).expect("the caller found it");
+        let kept = (report.output_head.len() + report.output_tail.len()) as u64;
+        if run.kept_output_bytes + kept > RUN_KEPT_OUTPUT_BYTES_MAX {
+            report.output_head.clear();
+            report.output_tail.clear();
+        } else {
+            run.kept_output_bytes += kept;
+        }
+        let task = self.task_mut(at).expect("the caller found it");
+        task.keep_attempt(Attempt { number, worker, report: Some(report) });
+    }
+
+    fn requeue(&mut self, at: TaskRef, backoff_ms: u64, front: bool) {
+        let now = self.stored.log_time;
+        let task = self.task_mut(at).expect("the caller found it");
+        let not_before = if backoff_ms == 0 { now } else { now.after_ms(backoff_ms) };
+        task.phase = Phase::Pending { not_before };
+        task.front = front;
+        let run = self.stored.runs.get(&at.run).expect("the caller found it");
+        self.index.enqueue(at, run.task(at.index).expect("the caller found it"), now);
+    }
+
+    /// Records the one result of a pending task, and what follows from it for others.
+    pub(super) fn record_result(&mut self, context: &mut Context, at: TaskRef, result: TaskResult) {
+        let mut open = vec![(at, result)];
+        while let Some((at, result)) = open.pop() {
+            if self.task(at).is_some_and(|task| task.result().is_some()) {
+                continue;
+            }
+            self.record_one(context, at, result);
+            let dependents = self.index.dependents.get(&(at.run, at.index)).cloned().unwrap_or_default();
+            for index in dependents {
+                let dependent = TaskRef::at(at.run, index);
+                if lets_dependents_start(result) {
+                    self.dependency_passed(dependent);
+                } else {
+                    open.push((dependent, TaskResult::Cancelled));
+                }
+            }
+        }
+        self.stop_after_failures(context, at.run);
+    }
+
+    fn record_one(&mut self, context: &mut Context, at: TaskRef, result: TaskResult) {
+        let index = at.index;
+        let run = self.stored.runs.get(&at.run).expect("the caller found it");
+        let task = run.task(index).expect("the caller found it");
+        assert!(matches!(task.phase, Phase::Pending { .. }), "only a pending task gets a result");
+        self.index.dequeue(at, task);
+        self.index.waiting.remove(&(at.run, index));
+        if !matches!(result, TaskResult::Cancelled | TaskResult::Infra) {
+            let passed = task.attempts.last().and_then(|attempt| attempt.report.as_ref());
+            let duration =
+                passed.filter(|report| report.outcome() == Outcome::Passed).map_or(0, |report| report.wall_us);
+            let key = history::key(&run.project, &task.name);
+            self.stored.history.record(key, duration, result == TaskResult::Flaky, context.at.index);
+        }
+        let expected_us = task.expected_us;
+        self.task_mut(at).expect("the caller found it").phase = Phase::Ended(result);
+        let run = self.run_mut(at.run).expect("the caller found it");
+        run.ledger.pending -= 1;
+        if !(planted::is(Bug::MiscountLedger) && result == TaskResult::Infra) {
+            *run.ledger.count_mut(result) += 1;
+        }
+        run.finished.push(index);
+        run.expect_no_more(expected_us);
+        context.effects.push(Effect::Recorded { task: at });
+    }
+
+    fn dependency_passed(&mut self, at: TaskRef) {
+        let Some(waiting) = self.index.waiting.get_mut(&(at.run, at.index)) else { return };
+        *waiting -= 1;
+        if *waiting > 0 {
+            return;
+        }
+        self.index.waiting.remove(&(at.run, at.index));
+        let run = self.stored.runs.get(&at.run).expect("the caller found it");
+        let task = run.task(at.index).expect("dependents are in the same run");
+        if matches!(task.phase, Phase::Pending { .. }) {
+            self.index.enqueue(at, task, self.stored.log_time);
+        }
+    }
+
+    fn stop_after_failures(&mut self, context: &mut Context, key: u64) {
+        let run = self.run(key).expect("the caller found it");
+        let max_fail = u64::from(run.options.max_fail);
+        if max_fail > 0 && run.cancel.is_none() && run.ledger.failures() >= max_fail {
+            self.cancel(context, key, CancelReason::MaxFail, CancelMode::FinishRunning);
+        }
+    }
+
+    /// Ends a sealed run whose tasks all have their result.
+    pub(super) fn end_run_if_done(&mut self, context: &mut Context, key: u64) {
+        let run = self.run_mut(key).expect("the caller found it");
+        if run.ended || !run.sealed || run.ledger.unaccounted() > 0 {
+            return;
+        }
+        run.ended = true;
+        run.ended_wall_ms = context.wall_ms;
+        run.verdict = run.ledger.verdict(cancel_reason(run));
+        self.index.live.remove(&key);
+        self.index.deadlines.retain(|(_, run)| *run != key);
+        context.effects.push(Effect::RunEnded { run: key });
+    }
+}
+
+fn cancel_reason(run: &Run) -> CancelReason {
+    run.cancel.map_or(CancelReason::Unspecified, |cancel| cancel.reason)
+}

@@ -1,0 +1,112 @@
+//! `open_run`: a run begins, empty. Idempotent by the id that the client made.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use muster_proto::Message;
+use muster_proto::ids::validate_run_id;
+use muster_proto::v1::{Ledger, OpenRun, RunOptions, Verdict};
+
+use super::{Answer, Context};
+use crate::chunked::Chunked;
+use crate::effect::{Refusal, Reply};
+use crate::limits::{RETRIES_MAX, RUN_SUMMARIES_MAX, RUNS_FORGOTTEN_MAX, RUNS_LIVE_MAX};
+use crate::state::index::name_digest;
+use crate::state::{Run, State};
+
+impl State {
+    pub(super) fn open_run(&mut self, context: &mut Context, command: &OpenRun) -> Answer {
+        let body_digest = xxhash_rust::xxh3::xxh3_128(&command.encode_to_vec());
+        if let Some(run) = self.run_by_id(&command.run_id) {
+            return reopen(run, body_digest);
+        }
+        let options = self.check_open_run(command)?;
+        self.forget_old_runs()?;
+        let key = self.stored.next_run;
+        self.stored.next_run += 1;
+        let run = Run {
+            key,
+            id: command.run_id.as_str().into(),
+            client: command.client.as_str().into(),
+            project: command.project.as_str().into(),
+            options: Arc::new(options),
+            body_digest,
+            chunk_digests: Arc::default(),
+            tasks: Chunked::default(),
+            finished: Chunked::default(),
+            sealed: false,
+            ended: false,
+            cancel: None,
+            ledger: Ledger::default(),
+            verdict: Verdict::Unspecified,
+            opened_wall_ms: context.wall_ms,
+            ended_wall_ms: 0,
+            opened_log_time: self.stored.log_time,
+            attempts: 0,
+            attempts_repeated: 0,
+            task_time_us: 0,
+            kept_output_bytes: 0,
+            archived: None,
+            expected_left_us: 0,
+            unknown_left: 0,
+        };
+        self.index.run_keys.insert(Arc::clone(&run.id), key);
+        self.index.live.insert(key);
+        self.index.names.insert(key, BTreeSet::new());
+        if run.options.deadline_ms > 0 {
+            self.index.deadlines.insert((run.opened_log_time.after_ms(run.options.deadline_ms), key));
+        }
+        self.stored.runs.insert(key, Arc::new(run));
+        Ok(Reply::RunOpened { existed: false, tasks: 0, next_seq: 0, sealed: false })
+    }
+
+    fn check_open_run(&self, command: &OpenRun) -> Result<RunOptions, Refusal> {
+        let invalid = |what: String| Refusal::Invalid(format!("run id {:?} {what}", command.run_id));
+        validate_run_id(&command.run_id).map_err(invalid)?;
+        if self.stored.forgotten.contains(&name_digest(&command.run_id)) {
+            let id = &command.run_id;
+            return Err(Refusal::AlreadyExists(format!(
+                "run {id:?} ended long ago and its summary is gone; use a new id"
+            )));
+        }
+        if self.index.live.len() >= RUNS_LIVE_MAX {
+            let live = self.index.live.len();
+            return Err(Refusal::Exhausted(format!(
+                "{live} runs are going on, {RUNS_LIVE_MAX} at most; try again later"
+            )));
+        }
+        let Some(options) = &command.options else {
+            return Err(Refusal::Invalid(format!("run {:?} comes without options", command.run_id)));
+        };
+        let budgets = [options.retries, options.crash_retries, options.infra_retries];
+        if let Some(budget) = budgets.into_iter().find(|budget| *budget > RETRIES_MAX) {
+            return Err(Refusal::Invalid(format!("a retry budget of {budget} is above the limit of {RETRIES_MAX}")));
+        }
+        Ok(options.clone())
+    }
+
+    /// Drops the summaries of the oldest archived runs; their ids stay refused.
+    fn forget_old_runs(&mut self) -> Result<(), Refusal> {
+        while self.stored.runs.len() >= RUN_SUMMARIES_MAX {
+            let oldest = self.index.archived.first().copied();
+            let Some(key) = oldest.filter(|_| self.stored.forgotten.len() < RUNS_FORGOTTEN_MAX) else {
+                let runs = self.stored.runs.len();
+                return Err(Refusal::Exhausted(format!("{runs} runs are kept and none of them can be forgotten")));
+            };
+            self.index.archived.remove(&key);
+            let run = self.stored.runs.remove(&key).expect("archived runs are kept runs");
+            self.index.run_keys.remove(&run.id);
+            Arc::make_mut(&mut self.stored.forgotten).insert(name_digest(&run.id));
+        }
+        Ok(())
+    }
+}
+
+fn reopen(run: &Run, body_digest: u128) -> Answer {
+    if run.body_digest != body_digest {
+        let id = run.id();
+        return Err(Refusal::AlreadyExists(format!("run {id:?} exists with other options; use another run id")));
+    }
+    let tasks = u32::try_from(run.ledger().selected).expect("bounded by RUN_TASKS_MAX");
+    Ok(Reply::RunOpened { existed: true, tasks, next_seq: run.next_seq(), sealed: run.sealed })
+}

@@ -1,0 +1,62 @@
+//! `register_worker`: a session begins, or goes on when the same process connects again.
+
+use std::sync::Arc;
+
+use muster_proto::v1::{Outcome, RegisterWorker};
+
+use super::{Answer, Context};
+use crate::State;
+use crate::effect::{Effect, Refusal, Reply};
+use crate::limits::{SESSION_LEASES_MAX, SESSIONS_MAX};
+use crate::state::Session;
+
+/// Longest name of a worker, in bytes.
+const WORKER_NAME_BYTES_MAX: usize = 128;
+
+impl State {
+    pub(super) fn register_worker(&mut self, context: &mut Context, command: &RegisterWorker) -> Answer {
+        check(command)?;
+        let name = &command.name;
+        let known = self.sessions().find(|session| session.name() == name);
+        if let Some(session) = known {
+            let id = session.id;
+            if session.nonce == command.nonce {
+                return Ok(Reply::WorkerRegistered { session: id, existed: true });
+            }
+            let boot_id =
+                |process: Option<&muster_proto::v1::ProcessIdentity>| process.map(|process| process.boot_id.clone());
+            if boot_id(session.process.as_ref()).is_none_or(|boot| Some(boot) != boot_id(command.process.as_ref())) {
+                return Err(Refusal::Precondition(format!(
+                    "a worker named {name:?} is connected as session {id}, from another machine or another boot of it; \
+                     choose another name, or wait until that session is lost"
+                )));
+            }
+            self.end_session(context, id, Outcome::Lost, "a new process of the same worker took its place");
+        }
+        if self.stored.sessions.len() >= SESSIONS_MAX {
+            return Err(Refusal::Exhausted(format!("{SESSIONS_MAX} workers are connected; {name:?} is one too many")));
+        }
+        let id = self.stored.next_session;
+        self.stored.next_session += 1;
+        self.stored.sessions.insert(id, Arc::new(Session::new(id, command.clone())));
+        context.effects.push(Effect::WorkerJoined { session: id });
+        Ok(Reply::WorkerRegistered { session: id, existed: false })
+    }
+}
+
+fn check(command: &RegisterWorker) -> Result<(), Refusal> {
+    let name = &command.name;
+    if name.is_empty() || name.len() > WORKER_NAME_BYTES_MAX {
+        return Err(Refusal::Invalid(format!(
+            "a worker's name has 1 to {WORKER_NAME_BYTES_MAX} bytes, not {}",
+            name.len()
+        )));
+    }
+    if command.slots == 0 || command.leases_max < command.slots || command.leases_max > SESSION_LEASES_MAX {
+        let (slots, leases) = (command.slots, command.leases_max);
+        return Err(Refusal::Invalid(format!(
+            "worker {name:?} declares {slots} slots and {leases} leases; 1 <= slots <= leases <= {SESSION_LEASES_MAX}"
+        )));
+    }
+    Ok(())
+}

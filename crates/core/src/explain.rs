@@ -1,0 +1,75 @@
+//! Why a task is where it is, in sentences for people (`muster why`).
+
+use muster_proto::v1::TaskResult;
+
+use crate::State;
+use crate::state::task::outcome_of;
+use crate::state::{Fit, Phase, Run, Task};
+
+/// Sentences that explain a task's present state, most important first. Empty if there is no such task in memory.
+pub fn why(state: &State, run: &Run, index: u32) -> Vec<String> {
+    let Some(task) = run.task(index) else { return Vec::new() };
+    let mut lines = match task.phase() {
+        Phase::Pending { not_before } => pending(state, run, task, not_before.us()),
+        Phase::Leased(lease) => {
+            let worker = state.session(lease.session).map_or("a worker that is gone", |session| session.name());
+            let (attempt, token) = (task.granted(), lease.token);
+            vec![format!("attempt {attempt} is leased to {worker} (fencing token {token})")]
+        }
+        Phase::Ended(result) => vec![ended(*result, task)],
+    };
+    lines.extend(task.attempts().iter().map(|attempt| {
+        let message = attempt.report.as_ref().map_or("", |report| report.message.as_str());
+        let separator = if message.is_empty() { "" } else { ": " };
+        format!("attempt {} on {} {}{separator}{message}", attempt.number, attempt.worker, outcome_of(attempt).word())
+    }));
+    if task.returned() > 0 {
+        lines.push(format!("{} leases were handed back before they started", task.returned()));
+    }
+    lines
+}
+
+fn ended(result: TaskResult, task: &Task) -> String {
+    let attempts = task.attempts().len();
+    format!("ended {} after {attempts} attempt{}", result.word(), if attempts == 1 { "" } else { "s" })
+}
+
+fn pending(state: &State, run: &Run, task: &Task, not_before_us: u64) -> Vec<String> {
+    let open = task.after().iter().filter_map(|before| run.task(*before));
+    let open: Vec<_> =
+        open.filter(|before| before.result().is_none()).map(|before| format!("{:?}", before.name())).collect();
+    if !open.is_empty() {
+        return vec![format!("pending: comes after {}", open.join(", "))];
+    }
+    let now_us = state.log_time().us();
+    if not_before_us > now_us {
+        let ms = (not_before_us - now_us).div_ceil(1000);
+        return vec![format!("pending: waits {ms} ms before the next attempt (backoff)")];
+    }
+    let sessions = state.sessions().count();
+    if sessions == 0 {
+        return vec!["pending: no worker is connected".into()];
+    }
+    if !state.sessions().any(|session| session.could_ever_fit(task.fit())) {
+        return no_worker_can(state, task.fit());
+    }
+    let ahead = state.ready_count().saturating_sub(1);
+    vec![format!("pending: fits, waits for a free slot; {ahead} other tasks are ready")]
+}
+
+fn no_worker_can(state: &State, fit: Option<&Fit>) -> Vec<String> {
+    let Some(fit) = fit else { return Vec::new() };
+    let mut lines = vec!["pending: no connected worker can ever run it".to_owned()];
+    for session in state.sessions() {
+        let missing_label = fit.needs.iter().find(|(key, value)| session.labels().get(key) != Some(value));
+        let missing_resource = fit.resources.iter().find(|(name, amount)| session.declared(name) < *amount);
+        let name = session.name();
+        if let Some((key, value)) = missing_label {
+            let has = session.labels().get(key).map_or_else(|| "no such label".into(), |has| format!("{key}={has}"));
+            lines.push(format!("worker {name}: needs {key}={value}, has {has}"));
+        } else if let Some((resource, amount)) = missing_resource {
+            lines.push(format!("worker {name}: needs {amount} of {resource}, has {}", session.declared(resource)));
+        }
+    }
+    lines
+}

@@ -1,0 +1,168 @@
+//! The rules that the state must keep at every log index, checked by a full recount. Used by tests and by the
+//! simulator after every event; far too slow for production.
+
+use std::collections::BTreeMap;
+
+use muster_proto::outcome::Class;
+use muster_proto::v1::Ledger;
+
+use crate::State;
+use crate::retry::failures_of;
+use crate::state::{Phase, Run};
+
+/// A rule that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Name of the rule in the glossary.
+    pub rule: &'static str,
+    /// What was found.
+    pub what: String,
+}
+
+fn violation(rule: &'static str, what: String) -> Result<(), Violation> {
+    Err(Violation { rule, what })
+}
+
+/// Checks every rule that can be seen in the state alone.
+///
+/// # Errors
+/// The first rule that does not hold.
+pub fn check(state: &State) -> Result<(), Violation> {
+    for run in state.runs().filter(|run| run.archived().is_none()) {
+        ledger_closes(run)?;
+        one_result(run)?;
+        retries_bounded(run)?;
+        order(run)?;
+        cancel_wins(run)?;
+    }
+    one_lease(state)?;
+    capacity(state)
+}
+
+/// The ledger equals a recount, and closes.
+fn ledger_closes(run: &Run) -> Result<(), Violation> {
+    let mut recount = Ledger { selected: u64::from(run.task_count()), ..Ledger::default() };
+    for task in run.tasks() {
+        match task.phase() {
+            Phase::Pending { .. } => recount.pending += 1,
+            Phase::Leased(_) => recount.leased += 1,
+            Phase::Ended(result) => *recount.count_mut(*result) += 1,
+        }
+    }
+    if recount != run.ledger() || !run.ledger().closes() {
+        return violation("ledger_closes", format!("run {} holds {:?}, recounted {recount:?}", run.id(), run.ledger()));
+    }
+    let done = run.sealed() && run.ledger().unaccounted() == 0;
+    if done != run.ended() {
+        return violation("ledger_closes", format!("run {}: ended is {}, all done is {done}", run.id(), run.ended()));
+    }
+    Ok(())
+}
+
+/// Each result stands once in the order of results.
+fn one_result(run: &Run) -> Result<(), Violation> {
+    let mut times: BTreeMap<u32, u32> = BTreeMap::new();
+    run.finished_from(0).for_each(|index| *times.entry(index).or_default() += 1);
+    for (index, task) in (0u32..).zip(run.tasks()) {
+        let expected = u32::from(task.result().is_some());
+        let found = times.get(&index).copied().unwrap_or(0);
+        if expected != found {
+            return violation("one_result", format!("{} of run {} has {found} results", task.name(), run.id()));
+        }
+    }
+    Ok(())
+}
+
+fn retries_bounded(run: &Run) -> Result<(), Violation> {
+    let options = run.options();
+    let budgets = [
+        (Class::Test, options.retries),
+        (Class::Timeout, options.retries),
+        (Class::Crash, options.crash_retries),
+        (Class::Infra, options.infra_retries),
+    ];
+    for task in run.tasks() {
+        for (class, budget) in budgets {
+            let spent = failures_of(task, class);
+            if spent > budget + 1 {
+                let name = task.name();
+                return violation(
+                    "retries_bounded",
+                    format!("{name} had {spent} attempts of class {class:?}, budget {budget}"),
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// No task was ever leased before all tasks that it comes after passed.
+fn order(run: &Run) -> Result<(), Violation> {
+    use muster_proto::v1::TaskResult::{Flaky, Passed};
+    for task in run.tasks().filter(|task| task.granted() > 0) {
+        for before in task.after().iter().filter_map(|index| run.task(*index)) {
+            if !matches!(before.result(), Some(Passed | Flaky)) {
+                return violation("order", format!("{} was leased before {} passed", task.name(), before.name()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A cancelled run holds nothing that still waits.
+fn cancel_wins(run: &Run) -> Result<(), Violation> {
+    if run.cancel().is_some() && run.ledger().pending > 0 {
+        return violation("cancel_wins", format!("run {} is cancelled and has pending tasks", run.id()));
+    }
+    Ok(())
+}
+
+/// Tasks and sessions agree about every lease, and no token is held twice.
+fn one_lease(state: &State) -> Result<(), Violation> {
+    let mut by_task = BTreeMap::new();
+    for run in state.runs() {
+        for (index, task) in (0u32..).zip(run.tasks()) {
+            if let Some(lease) = task.lease() {
+                let before = by_task.insert(lease.token, (lease.session, run.key(), index));
+                if before.is_some() {
+                    return violation("one_lease", format!("token {} is held by two tasks", lease.token));
+                }
+            }
+        }
+    }
+    let held = state
+        .sessions()
+        .flat_map(|session| session.leases().map(|(token, at)| (token, (session.id(), at.run, at.index))));
+    let by_session: BTreeMap<_, _> = held.collect();
+    if by_task != by_session {
+        return violation("one_lease", format!("tasks hold {by_task:?}, sessions hold {by_session:?}"));
+    }
+    Ok(())
+}
+
+/// Leases and resources stay within what each worker declared.
+fn capacity(state: &State) -> Result<(), Violation> {
+    for session in state.sessions() {
+        let mut used: BTreeMap<String, u64> = BTreeMap::new();
+        for (_, at) in session.leases() {
+            let fit = state.task(at).and_then(|task| task.fit());
+            for (name, amount) in fit.map_or(&[][..], |fit| &fit.resources) {
+                *used.entry(name.clone()).or_default() += amount;
+            }
+        }
+        if &used != session.used() {
+            return violation(
+                "capacity",
+                format!("{} counts {:?}, recounted {used:?}", session.name(), session.used()),
+            );
+        }
+        if session.lease_count() > session.leases_max() {
+            let (name, held, most) = (session.name(), session.lease_count(), session.leases_max());
+            return violation("capacity", format!("{name} holds {held} leases, {most} at most"));
+        }
+        if let Some((name, amount)) = used.iter().find(|(name, amount)| session.declared(name) < **amount) {
+            return violation("capacity", format!("{} leases {amount} of {name}", session.name()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! Bounds of the replicated state, with their relations. Units stand last in each name.
+
+use muster_proto::limits as wire;
+
+/// Most log time one entry can add: a leader that was paused does not make everything due at once.
+pub const ENTRY_ELAPSED_US_MAX: u64 = 10_000_000;
+/// Runs that have not ended.
+pub const RUNS_LIVE_MAX: usize = 1_000;
+/// Summaries of ended runs; the oldest archived ones are forgotten first.
+pub const RUN_SUMMARIES_MAX: usize = 10_000;
+/// Ids of forgotten runs that are remembered so that they are never executed again.
+pub const RUNS_FORGOTTEN_MAX: usize = 1_000_000;
+/// Tasks that are not archived, over all runs.
+pub const TASKS_LIVE_MAX: u64 = 10_000_000;
+/// Output excerpts of failed attempts kept in the state, per run; beyond it only the files have them.
+pub const RUN_KEPT_OUTPUT_BYTES_MAX: u64 = 32 << 20;
+/// Ended attempts kept with a task; older preempted and lost ones are dropped first, their count stays.
+pub const TASK_ATTEMPTS_KEPT_MAX: usize = 32;
+/// Sessions of workers at one time.
+pub const SESSIONS_MAX: usize = 10_000;
+/// Leases one session may hold.
+pub const SESSION_LEASES_MAX: u32 = 4_096;
+/// Grants of one plan.
+pub const PLAN_GRANTS_MAX: usize = 4_096;
+/// Dependencies of one task.
+pub const TASK_AFTER_MAX: usize = 1_024;
+/// Largest retry budget a run can ask for.
+pub const RETRIES_MAX: u32 = 100;
+/// Shards of the history.
+pub const HISTORY_SHARDS: usize = 256;
+/// Entries in one shard of the history; the least recently used go first.
+pub const HISTORY_SHARD_ENTRIES_MAX: usize = 1_024;
+
+/// Heartbeat of a worker.
+pub const HEARTBEAT_MS: u64 = 1_000;
+/// How long a lease lives without an answered heartbeat.
+pub const LEASE_TTL_MS: u64 = 15_000;
+/// How long a session may be without a stream.
+pub const RECONNECT_GRACE_MS: u64 = 5_000;
+/// Between SIGTERM and SIGKILL.
+pub const KILL_GRACE_MS: u64 = 5_000;
+/// Clock drift allowed for, in parts of a hundred.
+pub const CLOCK_DRIFT_PERCENT: u64 = 1;
+
+const _: () = {
+    assert!(HEARTBEAT_MS * 5 <= LEASE_TTL_MS, "several heartbeats may be lost before a lease is");
+    assert!(HEARTBEAT_MS < RECONNECT_GRACE_MS && RECONNECT_GRACE_MS < LEASE_TTL_MS);
+    assert!(LEASE_TTL_MS * 1_000 > ENTRY_ELAPSED_US_MAX, "one late entry alone cannot outlast a lease");
+    assert!(PLAN_GRANTS_MAX >= SESSION_LEASES_MAX as usize);
+    assert!(TASKS_LIVE_MAX >= wire::RUN_TASKS_MAX as u64);
+    assert!(RUN_SUMMARIES_MAX >= RUNS_LIVE_MAX);
+    assert!(TASK_ATTEMPTS_KEPT_MAX >= 8);
+};

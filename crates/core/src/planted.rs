@@ -1,0 +1,77 @@
+//! Bugs on purpose. With the feature `planted` a test can switch one on in its own thread, to show that a
+//! checker of the simulator catches it; without the feature every question is answered `false` at compile time.
+
+/// A bug that someone could really write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bug {
+    /// A report is accepted whatever its fencing token is.
+    SkipFencing,
+    /// One retry more than the budget.
+    RetryOffByOne,
+    /// A cancelled run still gets leases.
+    GrantAfterCancel,
+    /// A later report replaces a recorded result.
+    OverwriteResult,
+    /// Leases beyond what the worker declared.
+    IgnoreCapacity,
+    /// A task starts although a dependency has not passed.
+    IgnoreOrder,
+    /// The result of a task that was lost is not counted.
+    MiscountLedger,
+    /// The digests of a run's chunks are missing from snapshots.
+    ForgetDedup,
+    /// A second lease for a task that holds one.
+    LeaseTwice,
+    /// An expiry that names an old token is obeyed.
+    ExpireUnchecked,
+    /// A new leader takes back the leases of the old one.
+    ReleaseOnFailover,
+    /// The retry does not wait for its backoff.
+    SkipBackoff,
+}
+
+/// Every planted bug.
+pub const ALL: [Bug; 12] = [
+    Bug::SkipFencing,
+    Bug::RetryOffByOne,
+    Bug::GrantAfterCancel,
+    Bug::OverwriteResult,
+    Bug::IgnoreCapacity,
+    Bug::IgnoreOrder,
+    Bug::MiscountLedger,
+    Bug::ForgetDedup,
+    Bug::LeaseTwice,
+    Bug::ExpireUnchecked,
+    Bug::ReleaseOnFailover,
+    Bug::SkipBackoff,
+];
+
+#[cfg(feature = "planted")]
+mod switch {
+    use super::Bug;
+    use std::cell::Cell;
+
+    thread_local! {
+        static ACTIVE: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Switches one bug on in this thread, or all off.
+    pub fn plant(bug: Option<Bug>) {
+        ACTIVE.set(bug);
+    }
+
+    /// Is this bug on in this thread?
+    pub fn is(bug: Bug) -> bool {
+        ACTIVE.get() == Some(bug)
+    }
+}
+
+#[cfg(feature = "planted")]
+pub use switch::{is, plant};
+
+/// Is this bug on in this thread? Never, without the feature `planted`.
+#[cfg(not(feature = "planted"))]
+#[inline(always)]
+pub const fn is(_bug: Bug) -> bool {
+    false
+}

@@ -1,0 +1,70 @@
+//! Whose fault an ended attempt was, and what becomes of its task: a retry or its result. Pure.
+
+use muster_proto::outcome::Class;
+use muster_proto::v1::{Outcome, RunOptions, TaskResult};
+
+use crate::planted::{self, Bug};
+use crate::state::Task;
+use crate::state::task::outcome_of;
+
+/// What becomes of a task whose attempt has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It has its result.
+    End(TaskResult),
+    /// Again, after this backoff; `front` = before the others.
+    Again {
+        /// Milliseconds of log time.
+        backoff_ms: u64,
+        /// Before the others of its priority.
+        front: bool,
+    },
+}
+
+/// Decides by the budgets of the run's options. The attempt that has just ended is the task's last one, unless
+/// it was handed back unstarted. A cancelled run retries nothing.
+pub fn decide(task: &Task, outcome: Outcome, options: &RunOptions, cancelled: bool) -> Next {
+    let Some(class) = outcome.class() else {
+        return match outcome {
+            Outcome::Passed if was_flaky(task) => Next::End(TaskResult::Flaky),
+            Outcome::Passed => Next::End(TaskResult::Passed),
+            Outcome::Skipped => Next::End(TaskResult::Skipped),
+            _ if cancelled => Next::End(TaskResult::Cancelled),
+            // The worker gave it up without being asked to: nobody's fault, and it still needs a result.
+            _ => Next::Again { backoff_ms: 0, front: true },
+        };
+    };
+    if class == Class::Preempted {
+        return if cancelled { Next::End(TaskResult::Cancelled) } else { Next::Again { backoff_ms: 0, front: true } };
+    }
+    let (budget, result) = match class {
+        Class::Test => (options.retries, TaskResult::Failed),
+        Class::Timeout => (options.retries, TaskResult::TimedOut),
+        Class::Crash => (options.crash_retries, TaskResult::Crashed),
+        Class::Infra if cancelled => return Next::End(TaskResult::Cancelled),
+        Class::Infra | Class::Preempted => (options.infra_retries, TaskResult::Infra),
+    };
+    let spent = failures_of(task, class);
+    let budget = budget + u32::from(planted::is(Bug::RetryOffByOne));
+    if cancelled || spent > budget {
+        return Next::End(result);
+    }
+    Next::Again { backoff_ms: backoff_ms(spent, options), front: false }
+}
+
+/// Ended attempts of a class.
+pub fn failures_of(task: &Task, class: Class) -> u32 {
+    let count = task.attempts().iter().filter(|attempt| outcome_of(attempt).class() == Some(class)).count();
+    u32::try_from(count).expect("bounded by TASK_ATTEMPTS_KEPT_MAX")
+}
+
+fn was_flaky(task: &Task) -> bool {
+    [Class::Test, Class::Timeout, Class::Crash].iter().any(|class| failures_of(task, *class) > 0)
+}
+
+/// Exponential backoff before retry number `retry` (from 1).
+pub fn backoff_ms(retry: u32, options: &RunOptions) -> u64 {
+    let doubled = options.retry_backoff_ms.saturating_mul(1 << retry.saturating_sub(1).min(20));
+    let most = options.retry_backoff_ms_max.max(options.retry_backoff_ms);
+    doubled.min(most)
+}

@@ -1,0 +1,190 @@
+//! What is derived from the stored state so that apply and the scheduler need no scans. Built again on restore.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use muster_proto::v1::{TaskRef, TaskResult};
+
+use super::task::{Fit, Phase, Task};
+use super::{State, Stored};
+use crate::time::LogTime;
+
+/// Order of the ready tasks of one run and fit: priority, handed back ones, longest first, index.
+pub(crate) type ReadyKey = (Reverse<i32>, Reverse<bool>, Reverse<u64>, u32);
+
+/// Derived lookups.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    pub(crate) run_keys: BTreeMap<Arc<str>, u64>,
+    /// Runs that have not ended.
+    pub(crate) live: BTreeSet<u64>,
+    /// Tasks that could be leased now, by (run, number of their fit).
+    pub(crate) ready: BTreeMap<(u64, u32), BTreeSet<ReadyKey>>,
+    /// Tasks in backoff.
+    pub(crate) delayed: BTreeSet<(LogTime, (u64, u32))>,
+    /// Runs with a deadline.
+    pub(crate) deadlines: BTreeSet<(LogTime, u64)>,
+    /// Number of dependencies that have not passed yet, where there are any.
+    pub(crate) waiting: BTreeMap<(u64, u32), u32>,
+    /// Tasks that come after a task.
+    pub(crate) dependents: BTreeMap<(u64, u32), Vec<u32>>,
+    /// Digests of the task names of runs that are not sealed.
+    pub(crate) names: BTreeMap<u64, BTreeSet<u128>>,
+    /// Fits by number; number 0 is "any worker".
+    pub(crate) fits: Vec<Arc<Fit>>,
+    fit_numbers: BTreeMap<Arc<Fit>, u32>,
+    /// Tasks that are not archived.
+    pub(crate) live_tasks: u64,
+    /// Archived runs, oldest first, to be forgotten in this order.
+    pub(crate) archived: BTreeSet<u64>,
+}
+
+pub(crate) fn name_digest(name: &str) -> u128 {
+    xxhash_rust::xxh3::xxh3_128(name.as_bytes())
+}
+
+fn ready_key(task: &Task, index: u32) -> ReadyKey {
+    (Reverse(task.priority), Reverse(task.front), Reverse(task.expected_us), index)
+}
+
+impl Index {
+    /// The number of a fit, the same for equal fits.
+    pub(crate) fn fit_number(&mut self, fit: Option<&Arc<Fit>>) -> u32 {
+        let Some(fit) = fit else { return 0 };
+        if let Some(number) = self.fit_numbers.get(fit) {
+            return *number;
+        }
+        self.fits.push(Arc::clone(fit));
+        let number = u32::try_from(self.fits.len()).expect("fewer fits than tasks");
+        self.fit_numbers.insert(Arc::clone(fit), number);
+        number
+    }
+
+    /// The fit with this number; `None` = any worker.
+    pub(crate) fn fit(&self, number: u32) -> Option<&Arc<Fit>> {
+        (number > 0).then(|| &self.fits[number as usize - 1])
+    }
+
+    /// A task was added: notes its dependencies.
+    pub(crate) fn add(&mut self, at: TaskRef, task: &Task) {
+        self.live_tasks += 1;
+        if !task.after.is_empty() {
+            let waiting = u32::try_from(task.after.len()).expect("bounded by TASK_AFTER_MAX");
+            self.waiting.insert((at.run, at.index), waiting);
+            for before in &task.after {
+                self.dependents.entry((at.run, *before)).or_default().push(at.index);
+            }
+        }
+    }
+
+    /// A pending task becomes ready, or waits for its backoff or its dependencies.
+    pub(crate) fn enqueue(&mut self, at: TaskRef, task: &Task, now: LogTime) {
+        let Phase::Pending { not_before } = task.phase else { unreachable!("only pending tasks are queued") };
+        if self.waiting.contains_key(&(at.run, at.index)) && !crate::planted::is(crate::planted::Bug::IgnoreOrder) {
+            return;
+        }
+        if not_before > now {
+            self.delayed.insert((not_before, (at.run, at.index)));
+            return;
+        }
+        let fit = self.fit_number(task.fit.as_ref());
+        self.ready.entry((at.run, fit)).or_default().insert(ready_key(task, at.index));
+    }
+
+    /// A task is no longer pending.
+    pub(crate) fn dequeue(&mut self, at: TaskRef, task: &Task) {
+        if let Phase::Pending { not_before } = task.phase {
+            self.delayed.remove(&(not_before, (at.run, at.index)));
+        }
+        let fit = self.fit_number(task.fit.as_ref());
+        if let Some(queue) = self.ready.get_mut(&(at.run, fit)) {
+            queue.remove(&ready_key(task, at.index));
+            if queue.is_empty() {
+                self.ready.remove(&(at.run, fit));
+            }
+        }
+    }
+
+    /// Could be leased now.
+    pub(crate) fn is_ready(&mut self, at: TaskRef, task: &Task) -> bool {
+        let fit = self.fit_number(task.fit.as_ref());
+        self.ready.get(&(at.run, fit)).is_some_and(|queue| queue.contains(&ready_key(task, at.index)))
+    }
+
+    /// Forgets all about the tasks of a run; called when it is archived, so none of them is pending.
+    pub(crate) fn drop_tasks(&mut self, run: u64, tasks: u64) {
+        remove_run(&mut self.waiting, run);
+        remove_run(&mut self.dependents, run);
+        self.names.remove(&run);
+        self.live_tasks -= tasks;
+    }
+}
+
+/// Removes a run's entries from a map by splitting its range out.
+fn remove_run<V>(map: &mut BTreeMap<(u64, u32), V>, run: u64) {
+    let mut rest = map.split_off(&(run, 0));
+    let mut behind = rest.split_off(&(run + 1, 0));
+    map.append(&mut behind);
+}
+
+impl State {
+    /// Builds the derived part from the stored one.
+    pub(crate) fn from_stored(stored: Stored) -> Self {
+        let mut state = Self { stored, index: Index::default() };
+        let runs: Vec<_> = state.stored.runs.values().cloned().collect();
+        for run in &runs {
+            state.index.run_keys.insert(Arc::clone(&run.id), run.key);
+            if run.archived.is_some() {
+                state.index.archived.insert(run.key);
+            }
+            if run.ended {
+                state.index.live_tasks += u64::from(run.task_count());
+                continue;
+            }
+            state.index.live.insert(run.key);
+            if run.options.deadline_ms > 0 && run.cancel.is_none() {
+                state.index.deadlines.insert((run.opened_log_time.after_ms(run.options.deadline_ms), run.key));
+            }
+            if !run.sealed {
+                let names = run.tasks.iter().map(|task| name_digest(&task.name)).collect();
+                state.index.names.insert(run.key, names);
+            }
+            state.index_tasks(run);
+        }
+        state
+    }
+
+    fn index_tasks(&mut self, run: &Arc<super::Run>) {
+        let now = self.stored.log_time;
+        let passed = |index: &u32| {
+            let result = run.task(*index).and_then(Task::result);
+            matches!(result, Some(TaskResult::Passed | TaskResult::Flaky))
+        };
+        let mut expected_left = (0, 0);
+        for (index, task) in (0u32..).zip(run.tasks.iter()) {
+            let at = TaskRef::at(run.key, index);
+            self.index.add(at, task);
+            let open = task.after.iter().filter(|before| !passed(before)).count();
+            if open == 0 || task.result().is_some() {
+                self.index.waiting.remove(&(at.run, at.index));
+            } else {
+                let open = u32::try_from(open).expect("bounded by TASK_AFTER_MAX");
+                self.index.waiting.insert((at.run, at.index), open);
+            }
+            match &task.phase {
+                Phase::Pending { .. } => self.index.enqueue(at, task, now),
+                Phase::Leased(lease) => {
+                    if let Some(session) = self.session_mut(lease.session) {
+                        session.hold(lease.token, at, task.fit.as_deref());
+                    }
+                }
+                Phase::Ended(_) => continue,
+            }
+            expected_left.0 += task.expected_us;
+            expected_left.1 += u64::from(task.expected_us == 0);
+        }
+        let run = self.run_mut(run.key).expect("iterating over the runs");
+        (run.expected_left_us, run.unknown_left) = expected_left;
+    }
+}

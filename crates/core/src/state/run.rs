@@ -1,0 +1,140 @@
+//! One run: its options, its tasks in order, the order of their results, its ledger.
+
+use std::sync::Arc;
+
+use muster_proto::Bytes;
+use muster_proto::v1::{CancelMode, CancelReason, Ledger, RunOptions, Verdict};
+
+use super::task::Task;
+use crate::chunked::Chunked;
+use crate::time::LogTime;
+
+/// One request to execute a set of tasks.
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub(crate) key: u64,
+    pub(crate) id: Arc<str>,
+    pub(crate) client: Arc<str>,
+    pub(crate) project: Arc<str>,
+    pub(crate) options: Arc<RunOptions>,
+    /// Digest of the `open_run` command.
+    pub(crate) body_digest: u128,
+    /// Digests of the chunks of tasks, by sequence number.
+    pub(crate) chunk_digests: Arc<Vec<u128>>,
+    pub(crate) tasks: Chunked<Task>,
+    /// Indices of the tasks with a result, in the order in which the results were recorded.
+    pub(crate) finished: Chunked<u32>,
+    pub(crate) sealed: bool,
+    pub(crate) ended: bool,
+    pub(crate) cancel: Option<Cancel>,
+    pub(crate) ledger: Ledger,
+    pub(crate) verdict: Verdict,
+    pub(crate) opened_wall_ms: u64,
+    pub(crate) ended_wall_ms: u64,
+    pub(crate) opened_log_time: LogTime,
+    pub(crate) attempts: u64,
+    pub(crate) attempts_repeated: u64,
+    pub(crate) task_time_us: u64,
+    pub(crate) kept_output_bytes: u64,
+    /// Digest of the archive that holds the tasks.
+    pub(crate) archived: Option<Bytes>,
+    /// Derived: expected time of the tasks without a result.
+    pub(crate) expected_left_us: u64,
+    /// Derived: tasks without a result and without an expectation.
+    pub(crate) unknown_left: u64,
+}
+
+/// A run was told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cancel {
+    /// Why.
+    pub reason: CancelReason,
+    /// What happens to running attempts.
+    pub mode: CancelMode,
+}
+
+impl Run {
+    /// Replicated number of the run.
+    pub fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// Id that the client made.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What history belongs to.
+    pub fn project(&self) -> &str {
+        &self.project
+    }
+
+    /// Options it was opened with.
+    pub fn options(&self) -> &RunOptions {
+        &self.options
+    }
+
+    /// Tasks in it; 0 once it is archived (see the ledger).
+    pub fn task_count(&self) -> u32 {
+        u32::try_from(self.tasks.len()).expect("bounded by RUN_TASKS_MAX")
+    }
+
+    /// The task with this index; `None` once it is archived.
+    pub fn task(&self, index: u32) -> Option<&Task> {
+        self.tasks.get(index as usize)
+    }
+
+    /// All tasks in order.
+    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.iter()
+    }
+
+    /// No more tasks can be added.
+    pub fn sealed(&self) -> bool {
+        self.sealed
+    }
+
+    /// Every task has its result.
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Digest of the archive, once the tasks have left memory.
+    pub fn archived(&self) -> Option<&[u8]> {
+        self.archived.as_deref()
+    }
+
+    /// Whether and why it was told to stop.
+    pub fn cancel(&self) -> Option<Cancel> {
+        self.cancel
+    }
+
+    /// The equation.
+    pub fn ledger(&self) -> Ledger {
+        self.ledger
+    }
+
+    /// Number of results in the order of [`Run::finished_from`].
+    pub fn finished_count(&self) -> u64 {
+        self.finished.len() as u64
+    }
+
+    /// Indices of the tasks with a result, in the order in which they were recorded, from a cursor on.
+    pub fn finished_from(&self, cursor: u64) -> impl Iterator<Item = u32> + '_ {
+        self.finished.iter_from(usize::try_from(cursor).unwrap_or(usize::MAX)).copied()
+    }
+
+    pub(crate) fn next_seq(&self) -> u32 {
+        u32::try_from(self.chunk_digests.len()).expect("bounded by RUN_TASKS_MAX")
+    }
+
+    pub(crate) fn expect(&mut self, expected_us: u64) {
+        self.expected_left_us += expected_us;
+        self.unknown_left += u64::from(expected_us == 0);
+    }
+
+    pub(crate) fn expect_no_more(&mut self, expected_us: u64) {
+        self.expected_left_us -= expected_us;
+        self.unknown_left -= u64::from(expected_us == 0);
+    }
+}

@@ -1,0 +1,142 @@
+//! One connection life of a worker: what it declared and what it holds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use muster_proto::v1::{ProcessIdentity, RegisterWorker, TaskRef};
+
+use super::task::Fit;
+
+/// One session of a worker.
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub(crate) id: u64,
+    pub(crate) name: Arc<str>,
+    pub(crate) nonce: u64,
+    pub(crate) slots: u32,
+    pub(crate) leases_max: u32,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) resources: BTreeMap<String, u64>,
+    pub(crate) process: Option<ProcessIdentity>,
+    pub(crate) draining: bool,
+    /// Derived: leases it holds, by token.
+    pub(crate) leases: BTreeMap<u64, TaskRef>,
+    /// Derived: resources those leases hold.
+    pub(crate) used: BTreeMap<String, u64>,
+}
+
+impl Session {
+    pub(crate) fn new(id: u64, worker: RegisterWorker) -> Self {
+        Self {
+            id,
+            name: worker.name.into(),
+            nonce: worker.nonce,
+            slots: worker.slots,
+            leases_max: worker.leases_max,
+            labels: worker.labels.into_iter().map(|label| (label.key, label.value)).collect(),
+            resources: worker.resources.into_iter().map(|resource| (resource.name, resource.amount)).collect(),
+            process: worker.process,
+            draining: false,
+            leases: BTreeMap::new(),
+            used: BTreeMap::new(),
+        }
+    }
+
+    /// Replicated number, never reused.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The worker's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Made by the worker process; the same nonce is the same session.
+    pub fn nonce(&self) -> u64 {
+        self.nonce
+    }
+
+    /// How many attempts it executes at once.
+    pub fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// How many leases it may hold.
+    pub fn leases_max(&self) -> u32 {
+        self.leases_max
+    }
+
+    /// Who it is on its machine, where it said so.
+    pub fn process(&self) -> Option<&ProcessIdentity> {
+        self.process.as_ref()
+    }
+
+    /// Leases it holds, by token.
+    pub fn leases(&self) -> impl Iterator<Item = (u64, TaskRef)> + '_ {
+        self.leases.iter().map(|(token, task)| (*token, *task))
+    }
+
+    /// Number of leases it holds.
+    pub fn lease_count(&self) -> u32 {
+        u32::try_from(self.leases.len()).expect("bounded by SESSION_LEASES_MAX")
+    }
+
+    /// Gets no new lease.
+    pub fn draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Labels, by key.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
+    }
+
+    /// Declared resources, by name.
+    pub fn resources(&self) -> &BTreeMap<String, u64> {
+        &self.resources
+    }
+
+    /// Resources that its leases hold, by name.
+    pub fn used(&self) -> &BTreeMap<String, u64> {
+        &self.used
+    }
+
+    /// Has every label, and could hold the resources if it were idle.
+    pub fn could_ever_fit(&self, fit: Option<&Fit>) -> bool {
+        fit.is_none_or(|fit| {
+            let labelled = fit.needs.iter().all(|(key, value)| self.labels.get(key) == Some(value));
+            labelled && fit.resources.iter().all(|(name, amount)| self.declared(name) >= *amount)
+        })
+    }
+
+    /// How much of a resource it declared.
+    pub fn declared(&self, resource: &str) -> u64 {
+        self.resources.get(resource).copied().unwrap_or(0)
+    }
+
+    /// How much of a resource is free.
+    pub fn free(&self, resource: &str) -> u64 {
+        self.declared(resource).saturating_sub(self.used.get(resource).copied().unwrap_or(0))
+    }
+
+    pub(crate) fn hold(&mut self, token: u64, task: TaskRef, fit: Option<&Fit>) {
+        let before = self.leases.insert(token, task);
+        assert!(before.is_none(), "token {token} is granted once");
+        for (name, amount) in fit.map_or(&[][..], |fit| &fit.resources) {
+            *self.used.entry(name.clone()).or_default() += amount;
+        }
+    }
+
+    pub(crate) fn release(&mut self, token: u64, fit: Option<&Fit>) {
+        let held = self.leases.remove(&token);
+        debug_assert!(held.is_some(), "token {token} was held");
+        for (name, amount) in fit.map_or(&[][..], |fit| &fit.resources) {
+            let used = self.used.get_mut(name).expect("was counted when the lease was granted");
+            *used -= amount;
+            if *used == 0 {
+                self.used.remove(name);
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! One task: what to run, where it stands, the attempts that ended.
+
+use std::sync::Arc;
+
+use muster_proto::Message;
+use muster_proto::v1::{Attempt, KeyValue, Outcome, Resource, TaskResult, TaskSpec};
+
+use crate::limits::TASK_ATTEMPTS_KEPT_MAX;
+use crate::time::LogTime;
+
+/// One thing that gets one result.
+#[derive(Clone, Debug)]
+pub struct Task {
+    pub(crate) name: Box<str>,
+    /// The encoded specification without its name.
+    pub(crate) spec: Box<[u8]>,
+    pub(crate) priority: i32,
+    pub(crate) expected_us: u64,
+    pub(crate) fit: Option<Arc<Fit>>,
+    pub(crate) after: Box<[u32]>,
+    pub(crate) phase: Phase,
+    /// Goes before all others of its priority: it was taken back or handed back.
+    pub(crate) front: bool,
+    /// Leases granted so far.
+    pub(crate) granted: u32,
+    /// Leases handed back unstarted.
+    pub(crate) returned: u32,
+    pub(crate) attempts: Vec<Attempt>,
+}
+
+/// Where a task stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Waits for its dependencies, its backoff and a worker.
+    Pending {
+        /// Not before this log time.
+        not_before: LogTime,
+    },
+    /// Belongs to a session.
+    Leased(Lease),
+    /// Has its result.
+    Ended(TaskResult),
+}
+
+/// The right of one session to execute one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Fencing token.
+    pub token: u64,
+    /// Session that holds it.
+    pub session: u64,
+}
+
+/// What a worker must have for a task.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fit {
+    /// Labels, sorted by key.
+    pub needs: Vec<(String, String)>,
+    /// Resources held while leased, sorted by name.
+    pub resources: Vec<(String, u64)>,
+}
+
+impl Fit {
+    fn of(needs: &[KeyValue], resources: &[Resource]) -> Option<Arc<Self>> {
+        if needs.is_empty() && resources.is_empty() {
+            return None;
+        }
+        let mut fit = Self {
+            needs: needs.iter().map(|need| (need.key.clone(), need.value.clone())).collect(),
+            resources: resources.iter().map(|resource| (resource.name.clone(), resource.amount)).collect(),
+        };
+        fit.needs.sort();
+        fit.resources.sort();
+        Some(Arc::new(fit))
+    }
+}
+
+impl Task {
+    pub(crate) fn new(mut spec: TaskSpec, expected_us: u64) -> Self {
+        let name = std::mem::take(&mut spec.name).into_boxed_str();
+        let mut task = Self {
+            name,
+            spec: spec.encode_to_vec().into_boxed_slice(),
+            priority: 0,
+            expected_us,
+            fit: None,
+            after: Box::default(),
+            phase: Phase::Pending { not_before: LogTime::default() },
+            front: false,
+            granted: 0,
+            returned: 0,
+            attempts: Vec::new(),
+        };
+        task.derive(&spec);
+        task
+    }
+
+    /// Fills in what is derived from the specification.
+    pub(crate) fn derive(&mut self, spec: &TaskSpec) {
+        self.priority = spec.priority;
+        self.after = spec.after.clone().into_boxed_slice();
+        self.fit = Fit::of(&spec.needs, &spec.resources);
+    }
+
+    /// Name, unique in the run.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it stands.
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// Its lease, while it has one.
+    pub fn lease(&self) -> Option<Lease> {
+        match self.phase {
+            Phase::Leased(lease) => Some(lease),
+            Phase::Pending { .. } | Phase::Ended(_) => None,
+        }
+    }
+
+    /// Its result, once it has one.
+    pub fn result(&self) -> Option<TaskResult> {
+        match self.phase {
+            Phase::Ended(result) => Some(result),
+            Phase::Pending { .. } | Phase::Leased(_) => None,
+        }
+    }
+
+    /// Ended attempts, oldest first.
+    pub fn attempts(&self) -> &[Attempt] {
+        &self.attempts
+    }
+
+    /// Leases granted so far.
+    pub fn granted(&self) -> u32 {
+        self.granted
+    }
+
+    /// Leases that came back unstarted.
+    pub fn returned(&self) -> u32 {
+        self.returned
+    }
+
+    /// Indices of the tasks that must have passed before.
+    pub fn after(&self) -> &[u32] {
+        &self.after
+    }
+
+    /// What a worker must have; `None` = any worker fits.
+    pub fn fit(&self) -> Option<&Fit> {
+        self.fit.as_deref()
+    }
+
+    /// The specification as it was added.
+    pub fn spec(&self) -> TaskSpec {
+        let mut spec = TaskSpec::decode(self.spec.as_ref()).expect("was encoded by Task::new or checked on restore");
+        spec.name = self.name.to_string();
+        spec
+    }
+
+    /// Adds an ended attempt; drops the oldest ones that used no budget when there are too many.
+    pub(crate) fn keep_attempt(&mut self, attempt: Attempt) {
+        if self.attempts.len() >= TASK_ATTEMPTS_KEPT_MAX {
+            let preempted = self.attempts.iter().position(|old| outcome_of(old) == Outcome::Preempted);
+            if let Some(position) = preempted {
+                self.attempts.remove(position);
+            }
+        }
+        self.attempts.push(attempt);
+    }
+}
+
+/// How an ended attempt ended.
+pub fn outcome_of(attempt: &Attempt) -> Outcome {
+    attempt.report.as_ref().map_or(Outcome::Unspecified, muster_proto::v1::AttemptReport::outcome)
+}

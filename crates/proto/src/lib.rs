@@ -1,0 +1,20 @@
+//! The words of muster on the wire, in the log and on disk: ids, commands, API messages, format versions.
+//!
+//! Data only. The messages are generated from `proto/muster/v1/*.proto`, which is where their meaning is
+//! documented; what stands here are the small conversions that every other crate needs.
+//! Nothing here reads a clock, a file or a socket.
+
+pub mod ids;
+pub mod layout;
+pub mod limits;
+pub mod outcome;
+pub mod version;
+
+/// The generated messages of package `muster.v1`. Documented in the `.proto` files.
+#[allow(missing_docs, clippy::all, reason = "generated from the documented .proto files")]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/muster.v1.rs"));
+}
+
+pub use bytes::Bytes;
+pub use prost::Message;

@@ -1,0 +1,38 @@
+//! Bounds on what is sent and stored. Units stand last in each name.
+
+/// Largest request or reply on the wire.
+pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+/// Largest encoded [`crate::v1::AddTasks`] a client makes.
+pub const ADD_TASKS_BYTES_MAX: usize = 1 << 20;
+/// Most tasks in one run.
+pub const RUN_TASKS_MAX: u32 = 1_000_000;
+/// Longest run id.
+pub const RUN_ID_BYTES_MAX: usize = 64;
+/// Longest task name; longer names are cut by the client and end in a digest.
+pub const TASK_NAME_BYTES_MAX: usize = 1024;
+/// Largest encoded task specification.
+pub const TASK_SPEC_BYTES_MAX: usize = 256 << 10;
+/// Output kept with a failed attempt: its beginning.
+pub const OUTPUT_HEAD_BYTES_MAX: usize = 4 << 10;
+/// Output kept with a failed attempt: its end.
+pub const OUTPUT_TAIL_BYTES_MAX: usize = 4 << 10;
+/// Longest message of an attempt.
+pub const MESSAGE_TEXT_BYTES_MAX: usize = 1024;
+/// Most metrics of one attempt.
+pub const METRICS_MAX: usize = 64;
+/// Largest metrics file of one attempt.
+pub const METRICS_BYTES_MAX: usize = 16 << 10;
+/// Longest metric name and longest metric unit.
+pub const METRIC_NAME_BYTES_MAX: usize = 128;
+/// Rows in one page of a listing.
+pub const PAGE_ROWS_MAX: u32 = 1_000;
+/// Running tests shown in one progress message.
+pub const PROGRESS_RUNNING_MAX: usize = 8;
+/// Bytes of one output chunk.
+pub const OUTPUT_CHUNK_BYTES_MAX: usize = 64 << 10;
+
+const _: () = {
+    assert!(ADD_TASKS_BYTES_MAX + TASK_SPEC_BYTES_MAX < MESSAGE_BYTES_MAX);
+    assert!(OUTPUT_HEAD_BYTES_MAX + OUTPUT_TAIL_BYTES_MAX < TASK_SPEC_BYTES_MAX);
+    assert!(TASK_NAME_BYTES_MAX < TASK_SPEC_BYTES_MAX);
+};

@@ -1,0 +1,45 @@
+//! Consensus and durable storage of the replicated state. The only crate that names the Raft library.
+//!
+//! Everyone else sees [`start`], which gives a [`RaftHandle`], and [`offline::read_state`], which reads a data
+//! directory that nobody hosts. A command goes through these files:
+//!
+//! [`handle`] (propose) -> Raft library -> `log_store` -> [`wal`] (append, fsync) -> commit -> `state_machine`
+//! (apply, under the lock that [`RaftHandle::read`] takes) -> `handle` (reply).
+//!
+//! The order that everything rests on is *persist, then apply, then reply*: the Raft library counts this node
+//! only when the completion of [`wal::Wal::append`] says that the bytes are on disk, applies only what is
+//! committed, and the reply leaves from apply.
+//!
+//! One voter for now: `network` has no peers to talk to and says so. What is deliberately absent: retrying a
+//! failed write or fsync (the node stops, see [`RaftHandle::failed`]), and any second way to change the state.
+
+mod codec;
+pub mod disk;
+pub mod error;
+mod failure;
+pub mod handle;
+mod identity;
+pub mod limits;
+mod log_store;
+mod machine;
+pub mod mem_disk;
+mod membership;
+mod network;
+pub mod offline;
+mod snapshot_file;
+mod snapshot_store;
+mod start;
+mod state_machine;
+mod type_config;
+pub mod wal;
+mod wal_scan;
+
+#[cfg(test)]
+mod tests;
+
+pub use disk::{Disk, DiskEntry, DiskFile, RealDisk, write_atomically};
+pub use error::{ProposeError, ReadError, StartError};
+pub use failure::StorageFailure;
+pub use handle::{Leadership, RaftHandle, RaftStatus};
+pub use mem_disk::MemDisk;
+pub use start::{RaftOptions, start};

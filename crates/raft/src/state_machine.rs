@@ -1,0 +1,153 @@
+//! The Raft library's view of the state: apply what is committed, take and install snapshots. Delegation only;
+//! what a command does is decided in the core.
+//!
+//! The library applies one entry after another in one task. Readers share the lock with it, and an entry is
+//! applied under the write lock, so a reader never sees half an entry. An entry that cannot be understood is a
+//! storage failure and stops the node: it cannot be skipped without states drifting apart.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures::{Stream, TryStreamExt};
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::OptionalSend;
+use parking_lot::RwLock;
+use tokio::sync::Notify;
+
+use crate::error::ReadError;
+use crate::failure::Failure;
+use crate::log_store::explain;
+use crate::machine::Machine;
+use crate::snapshot_store::{SnapshotRef, SnapshotStore};
+use crate::type_config::{LogId, Payload, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+
+/// What the state machine shares with the handle.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) machine: RwLock<Machine>,
+    pub(crate) snapshots: SnapshotStore,
+    pub(crate) failure: Failure,
+    /// Bytes of entries applied since the last snapshot was begun.
+    log_bytes: AtomicU64,
+    log_bytes_max: u64,
+    /// Told when a snapshot is due because of them.
+    pub(crate) snapshot_due: Notify,
+}
+
+impl Shared {
+    pub(crate) fn new(machine: Machine, snapshots: SnapshotStore, failure: Failure, log_bytes_max: u64) -> Self {
+        Self {
+            machine: RwLock::new(machine),
+            snapshots,
+            failure,
+            log_bytes: AtomicU64::new(0),
+            log_bytes_max,
+            snapshot_due: Notify::new(),
+        }
+    }
+
+    fn count(&self, payload: &Payload) {
+        let Payload::Normal(data) = payload else { return };
+        let added = data.0.len() as u64;
+        let before = self.log_bytes.fetch_add(added, Ordering::Relaxed);
+        if before < self.log_bytes_max && before + added >= self.log_bytes_max {
+            self.snapshot_due.notify_one();
+        }
+    }
+
+    fn failed(&self, error: &ReadError) -> io::Error {
+        io::Error::other(self.failure.record(error))
+    }
+
+    fn checked<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        result.inspect_err(|error| {
+            self.failure.record(explain(error));
+        })
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct StateMachine(pub(crate) Arc<Shared>);
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotRef;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let machine = self.0.machine.read();
+        Ok((machine.applied, machine.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some((entry, responder)) = entries.try_next().await? {
+            fail::fail_point!("raft-before-apply");
+            let applied = self.0.machine.write().apply(&entry);
+            let applied = applied.map_err(|error| self.0.failed(&error))?;
+            self.0.count(&entry.payload);
+            fail::fail_point!("raft-after-apply");
+            if let Some(responder) = responder {
+                responder.send(applied);
+            }
+        }
+        Ok(())
+    }
+
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder> {
+        let nothing_applied = self.0.machine.read().applied.is_none();
+        if nothing_applied && !force { None } else { Some(self.get_snapshot_builder().await) }
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        let machine = self.0.machine.read();
+        self.0.log_bytes.store(0, Ordering::Relaxed);
+        SnapshotBuilder {
+            shared: self.0.clone(),
+            last: machine.applied,
+            membership: machine.membership.clone(),
+            records: Some(Box::new(SnapshotStore::records_of(&machine.state))),
+        }
+    }
+
+    async fn install_snapshot(&mut self, _meta: &SnapshotMeta, snapshot: SnapshotRef) -> Result<(), io::Error> {
+        let shared = self.0.clone();
+        let imported = blocking(move || shared.snapshots.import(&snapshot)).await?;
+        let (_, machine) = imported.map_err(|error| self.0.failed(&error))?;
+        *self.0.machine.write() = machine;
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        Ok(self.0.snapshots.current())
+    }
+}
+
+/// Writes a snapshot beside apply: it holds its own view of the state.
+pub(crate) struct SnapshotBuilder {
+    shared: Arc<Shared>,
+    last: Option<LogId>,
+    membership: StoredMembership,
+    records: Option<Box<dyn Iterator<Item = Bytes> + Send + Sync>>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = SnapshotRef;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let (Some(last), Some(records)) = (self.last, self.records.take()) else {
+            return Err(io::Error::other("there is nothing to take a snapshot of"));
+        };
+        let (shared, membership) = (self.shared.clone(), self.membership.clone());
+        let written = blocking(move || shared.snapshots.write(&last, &membership, records)).await?;
+        self.shared.checked(written)
+    }
+}
+
+/// Runs something slow outside of the runtime's workers.
+pub(crate) async fn blocking<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> io::Result<R> {
+    tokio::task::spawn_blocking(f).await.map_err(io::Error::other)
+}
