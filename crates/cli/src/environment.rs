@@ -11,13 +11,44 @@ use muster_proto::v1::EnvVar;
 /// Names that every run gets, where they are set. `*` stands for any characters.
 pub(crate) const ALLOWED_BY_DEFAULT: [&str; 33] = [
     // Who and where.
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "XDG_*", // Language and time.
-    "LANG", "LANGUAGE", "LC_*", "TZ", // Output.
-    "TERM", "COLORTERM", "NO_COLOR", // Continuous integration.
-    "CI", // Toolchains.
-    "LD_LIBRARY_PATH", "PKG_CONFIG_PATH", "CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "PYTHON*", "VIRTUAL_ENV",
-    "CONDA_PREFIX", "CARGO_*", "RUST*", "GO*", "JAVA_HOME", "NODE_*", "GEM_*", "RUBY*", "PERL5LIB",
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "TMPDIR",
+    "XDG_*", // Language and time.
+    "LANG",
+    "LANGUAGE",
+    "LC_*",
+    "TZ", // Output.
+    "TERM",
+    "COLORTERM",
+    "NO_COLOR", // Continuous integration.
+    "CI",       // Toolchains.
+    "LD_LIBRARY_PATH",
+    "PKG_CONFIG_PATH",
+    "CC",
+    "CXX",
+    "CFLAGS",
+    "CXXFLAGS",
+    "LDFLAGS",
+    "PYTHON*",
+    "VIRTUAL_ENV",
+    "CONDA_PREFIX",
+    "CARGO_*",
+    "RUST*",
+    "GO*",
+    "JAVA_HOME",
+    "NODE_*",
+    "GEM_*",
+    "RUBY*",
+    "PERL5LIB",
 ];
+
+/// What the list above does not let through although a pattern of it fits: names that look like secrets. An `--env`
+/// option that fits such a name does let it through.
+pub(crate) const SECRET_BY_DEFAULT: [&str; 6] = ["*TOKEN*", "*SECRET*", "*PASSW*", "*CREDENTIAL*", "*_KEY", "GOOGLE_*"];
 
 /// One `--env` option.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +89,10 @@ pub(crate) fn select(all: impl Iterator<Item = (OsString, OsString)>, options: &
         EnvOption::Allow(pattern) => Some(pattern.as_str()),
         EnvOption::Set(..) => None,
     });
-    let patterns: Vec<&str> = ALLOWED_BY_DEFAULT.into_iter().chain(extra).collect();
-    let allowed = |name: &OsStr| patterns.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()));
+    let extra: Vec<&str> = extra.collect();
+    let fits = |patterns: &[&str], name: &OsStr| patterns.iter().any(|p| matches(p.as_bytes(), name.as_bytes()));
+    let allowed =
+        |name: &OsStr| fits(&extra, name) || (fits(&ALLOWED_BY_DEFAULT, name) && !fits(&SECRET_BY_DEFAULT, name));
     let mut chosen: BTreeMap<OsString, OsString> = all.filter(|(name, _)| allowed(name)).collect();
     for option in options {
         if let EnvOption::Set(name, value) = option {
@@ -103,8 +136,13 @@ mod tests {
 
     #[test]
     fn only_what_the_list_names_gets_in_and_secrets_do_not() {
-        let all = [("PATH", "/bin"), ("LC_ALL", "C"), ("AWS_SECRET_ACCESS_KEY", "x"), ("GITHUB_TOKEN", "y"), ("PATHX", "z")];
+        let all =
+            [("PATH", "/bin"), ("LC_ALL", "C"), ("AWS_SECRET_ACCESS_KEY", "x"), ("GITHUB_TOKEN", "y"), ("PATHX", "z")];
         assert_eq!(names(&[], &all), ["LC_ALL=C", "PATH=/bin"]);
+        let secret =
+            [("CARGO_HOME", "/c"), ("CARGO_REGISTRY_TOKEN", "x"), ("NODE_AUTH_TOKEN", "y"), ("GOOGLE_API_KEY", "z")];
+        assert_eq!(names(&[], &secret), ["CARGO_HOME=/c"]);
+        assert_eq!(names(&["NODE_*"], &secret), ["CARGO_HOME=/c", "NODE_AUTH_TOKEN=y"]);
     }
 
     #[test]

@@ -43,6 +43,19 @@ impl Failure {
         Self { code: COLLECT, message: message.into() }
     }
 
+    /// Something that should be there is not: a part of an output, of an archive.
+    pub(crate) fn incomplete(message: impl Into<String>) -> Self {
+        Self { code: INCOMPLETE, message: message.into() }
+    }
+
+    /// Standard output cannot be written. When its reader went away that is the end of the command, and no error.
+    pub(crate) fn output(error: &std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self { code: OK, message: String::new() };
+        }
+        Self::incomplete(format!("standard output cannot be written: {error}"))
+    }
+
     /// No coordinator could be had, or it was lost.
     pub(crate) fn cluster(message: impl Into<String>) -> Self {
         Self { code: CLUSTER, message: message.into() }

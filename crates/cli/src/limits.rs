@@ -33,8 +33,18 @@ pub(crate) const PLAIN_PROGRESS_EVERY: Duration = Duration::from_secs(5);
 pub(crate) const PLAIN_PROGRESS_IDLE_EVERY: Duration = Duration::from_secs(30);
 /// Tests named as the slowest at the end.
 pub(crate) const SLOWEST_MAX: usize = 5;
+/// Rows of a table whose columns are padded together.
+pub(crate) const TABLE_ROWS_MAX: usize = 1_000;
+/// Bytes of an output that are held back while its line has no end.
+pub(crate) const OUTPUT_LINE_BYTES_MAX: usize = 1 << 20;
 /// Names shown of each kind when two selections differ.
 pub(crate) const DIFFERENCES_SHOWN_MAX: usize = 5;
+/// Times a cancel is asked for when the coordinator cannot take it.
+pub(crate) const CANCEL_TRIES_MAX: u32 = 20;
+/// Pause between two of them.
+pub(crate) const CANCEL_PAUSE: Duration = Duration::from_millis(100);
+/// Lines for the user that wait to be shown.
+pub(crate) const SAID_LINES_MAX: usize = 64;
 /// Runs looked at when a prefix of a run id is resolved.
 pub(crate) const RUNS_RESOLVED_MAX: u32 = 1_000;
 /// Times a command that only reads asks again when the process that answers it goes away.

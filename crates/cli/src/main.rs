@@ -1,6 +1,65 @@
-//! The `muster` command.
+//! The `muster` command: reads its arguments, runs one command, gives its exit code.
+
+mod args;
+mod cmd;
+mod environment;
 mod exit_code;
+mod host;
 mod limits;
+mod out;
 mod report;
+mod signals;
 mod style;
-fn main() {}
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+/// Threads beside the one that reports: one for the log and the coordinator, one for the worker and connections.
+const RUNTIME_THREADS: usize = 2;
+/// How long tasks that block may keep the process from ending.
+const RUNTIME_END: Duration = Duration::from_millis(100);
+/// The hidden command that is the parent of everything a worker starts.
+const KEEPER: &str = "keeper";
+
+fn main() -> ExitCode {
+    // Before anything else: a keeper has one thread, and no arguments that people write.
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == KEEPER) {
+        return muster_worker::keeper_main(words);
+    }
+    let cli = args::Cli::parse();
+    trace();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return end(Err(exit_code::Failure::cluster(format!("no threads can be started: {error}")))),
+    };
+    let result = runtime.block_on(cmd::run(cli));
+    runtime.shutdown_timeout(RUNTIME_END);
+    end(result)
+}
+
+fn end(result: exit_code::CommandResult) -> ExitCode {
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                out::complain(&failure.message);
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// `MUSTER_LOG=debug` shows what muster does inside, on standard error.
+fn trace() {
+    if let Ok(filter) = std::env::var("MUSTER_LOG") {
+        let filter = tracing_subscriber::EnvFilter::new(filter);
+        let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        if subscriber.try_init().is_err() {
+            out::complain("MUSTER_LOG is ignored: something else records already");
+        }
+    }
+}

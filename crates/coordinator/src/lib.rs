@@ -1,1 +1,57 @@
-//! Placeholder.
+//! The coordinator: everything between clients and workers on one side and the replicated log on the other.
+//!
+//! | where | what |
+//! |---|---|
+//! | [`main_loop`] | the one loop: events, entries, and the order persist, send, reply |
+//! | [`api`] | one small file for each verb of a client, with its decision |
+//! | [`query`] | answers to questions, pure over the state and the archives |
+//! | [`worker_sessions`] | streams of workers, credits, silence |
+//! | [`effects`], [`settle`] | what an applied entry asks for, and who is told |
+//! | [`watch`], [`output`] | streams to clients |
+//! | [`archiver`], [`archive`] | finished runs leave memory |
+//! | [`recover`] | after a death of the host |
+//! | [`serve`] | gRPC over whatever stream of connections the host brings |
+//!
+//! Deliberately absent: any state that a new leader would miss. What is here is soft; what must last is in the
+//! log. Scheduling is `muster_core`'s, consensus is behind [`Consensus`].
+
+pub mod archive;
+mod api;
+mod archiver;
+mod clock;
+mod config;
+mod consensus;
+mod coordinator;
+mod deadlines;
+mod effects;
+mod feed;
+pub mod limits;
+mod main_loop;
+mod output;
+mod pending;
+pub mod query;
+mod recover;
+mod refusal;
+mod running;
+mod serve;
+mod service;
+mod settle;
+mod shared;
+mod signals;
+mod watch;
+mod worker_events;
+mod worker_sessions;
+
+pub use archive::{ArchiveReader, ArchivedRun, DirArchive, NoArchive};
+pub use clock::{Clock, SystemClock};
+pub use config::{Config, LocalRecovery};
+pub use consensus::{Consensus, ConsensusStatus, Leadership, ProposeError};
+pub use coordinator::{Coordinator, StartError, start};
+pub use recover::RecoverError;
+pub use serve::ServeError;
+
+/// The generated stubs of package `muster.v1`; messages are those of `muster_proto::v1`.
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated from the documented .proto files")]
+mod stubs {
+    include!(concat!(env!("OUT_DIR"), "/muster.v1.rs"));
+}

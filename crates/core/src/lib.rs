@@ -5,7 +5,8 @@
 //! Time comes in with the entry ([`time::LogTime`]); the [`schedule`] only *plans*, on the leader, and what it
 //! planned is checked again when the resulting `grant_leases` command is applied.
 //!
-//! [`agent`] is the worker's half of the lease protocol in the same style: inputs in, actions out.
+//! [`agent`] is the worker's half of the lease protocol in the same style: inputs in, actions out. [`leader`] is the
+//! leader's soft state: who has been silent for too long.
 
 pub mod agent;
 mod apply;
@@ -14,6 +15,7 @@ pub mod effect;
 pub mod explain;
 pub mod history;
 pub mod invariants;
+pub mod leader;
 pub mod limits;
 pub mod planted;
 pub mod retry;

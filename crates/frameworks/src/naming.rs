@@ -9,7 +9,7 @@ use crate::limits::NAME_BODY_BYTES_MAX;
 /// the direction of writing are escaped.
 pub fn printable(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
-    let mut escape = |text: &mut String, bytes: &[u8]| {
+    let escape = |text: &mut String, bytes: &[u8]| {
         for byte in bytes {
             write!(text, "\\x{byte:02x}").expect("writing to a string");
         }

@@ -144,7 +144,10 @@ impl Encode for WalPayload {
         let length = u32::try_from(bytes.len()).ok().filter(|length| *length as usize <= ENTRY_BYTES_MAX);
         let length = length.ok_or_else(|| {
             let kind = io::ErrorKind::InvalidInput;
-            io::Error::new(kind, format!("entry of {} bytes is larger than the limit of {ENTRY_BYTES_MAX}", bytes.len()))
+            io::Error::new(
+                kind,
+                format!("entry of {} bytes is larger than the limit of {ENTRY_BYTES_MAX}", bytes.len()),
+            )
         })?;
         let mut header = [0; 10];
         header[0] = TAG_PAYLOAD;
@@ -213,7 +216,7 @@ mod tests {
         for bit in 0..80 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            let error = WalPayload::decode(&flipped[..]).err().expect("header is protected");
+            let error = WalPayload::decode(&flipped[..]).expect_err("header is protected");
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "bit {bit}");
         }
     }

@@ -90,7 +90,7 @@ fn write_and_rename(
     fail::fail_point!("raft-file-before-rename");
     disk.rename(temporary, path)?;
     fail::fail_point!("raft-file-after-rename");
-    disk.fsync_dir(path.parent().unwrap_or(Path::new("/")))?;
+    disk.fsync_dir(path.parent().unwrap_or_else(|| Path::new("/")))?;
     Ok(out.bytes)
 }
 

@@ -64,7 +64,9 @@ pub enum ReadError {
         damaged: Vec<String>,
     },
     /// A log entry was written by a newer muster.
-    #[error("log entry {index} has format {found}, this muster reads up to {known}: use the newer muster that wrote it")]
+    #[error(
+        "log entry {index} has format {found}, this muster reads up to {known}: use the newer muster that wrote it"
+    )]
     EntryTooNew {
         /// Index of the entry.
         index: u64,

@@ -2,7 +2,7 @@
 //! operating system's randomness, kept in `identity.json`, never changed and never reused: a node that lost its
 //! disk comes back as another one.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use rand::TryRng;

@@ -3,11 +3,11 @@
 //! Everyone else sees [`start`], which gives a [`RaftHandle`], and [`offline::read_state`], which reads a data
 //! directory that nobody hosts. A command goes through these files:
 //!
-//! [`handle`] (propose) -> Raft library -> `log_store` -> [`wal`] (append, fsync) -> commit -> `state_machine`
+//! [`handle`] (propose) -> Raft library -> `log_store` -> `wal` (append, fsync) -> commit -> `state_machine`
 //! (apply, under the lock that [`RaftHandle::read`] takes) -> `handle` (reply).
 //!
 //! The order that everything rests on is *persist, then apply, then reply*: the Raft library counts this node
-//! only when the completion of [`wal::Wal::append`] says that the bytes are on disk, applies only what is
+//! only when the completion of an append in `wal` says that the bytes are on disk, applies only what is
 //! committed, and the reply leaves from apply.
 //!
 //! One voter for now: `network` has no peers to talk to and says so. What is deliberately absent: retrying a
@@ -19,6 +19,7 @@ pub mod error;
 mod failure;
 pub mod handle;
 mod identity;
+mod layout;
 pub mod limits;
 mod log_store;
 mod machine;
@@ -31,7 +32,7 @@ mod snapshot_store;
 mod start;
 mod state_machine;
 mod type_config;
-pub mod wal;
+mod wal;
 mod wal_scan;
 
 #[cfg(test)]
@@ -42,4 +43,4 @@ pub use error::{ProposeError, ReadError, StartError};
 pub use failure::StorageFailure;
 pub use handle::{Leadership, RaftHandle, RaftStatus};
 pub use mem_disk::MemDisk;
-pub use start::{RaftOptions, start};
+pub use start::{RaftOptions, start, warm_up};

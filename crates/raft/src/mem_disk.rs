@@ -83,7 +83,7 @@ impl Inner {
     }
 
     fn make(&mut self, path: &Path) -> io::Result<usize> {
-        let parent = path.parent().unwrap_or(Path::new("/"));
+        let parent = path.parent().unwrap_or_else(|| Path::new("/"));
         if !self.dirs.contains(parent) {
             return Err(with_path("create", path, &io::ErrorKind::NotFound.into()));
         }

@@ -43,11 +43,7 @@ pub(crate) struct SnapshotHead {
 }
 
 /// Writes a whole snapshot file.
-pub(crate) fn write(
-    out: &mut dyn Write,
-    head: &SnapshotHead,
-    records: impl Iterator<Item = Bytes>,
-) -> io::Result<()> {
+pub(crate) fn write(out: &mut dyn Write, head: &SnapshotHead, records: impl Iterator<Item = Bytes>) -> io::Result<()> {
     let mut preamble = [0; 16];
     preamble[..8].copy_from_slice(&MAGIC);
     preamble[8..12].copy_from_slice(&SNAPSHOT_FORMAT.to_le_bytes());

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use muster_core::State;
 use parking_lot::Mutex;
 
 use crate::disk::{Disk, DiskEntry, TEMPORARY_SUFFIX, write_atomically};
@@ -75,8 +74,11 @@ pub(crate) fn load_newest(disk: &dyn Disk, dir: &Path, purged: Option<u64>) -> R
     }
 }
 
-/// The snapshot files of a directory with (index, term), oldest first.
-fn snapshots_of(disk: &dyn Disk, dir: &Path) -> Result<Vec<((u64, u64), PathBuf)>, ReadError> {
+/// A snapshot file with the (index, term) that its name says.
+type Listed = ((u64, u64), PathBuf);
+
+/// The snapshot files of a directory, oldest first.
+fn snapshots_of(disk: &dyn Disk, dir: &Path) -> Result<Vec<Listed>, ReadError> {
     let files = match disk.list(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         listed => listed?,
@@ -164,6 +166,11 @@ impl SnapshotStore {
         Ok((snapshot, Machine { state, applied: Some(last), membership }))
     }
 
+    /// The snapshot of a state before the first entry: it needs no file.
+    pub(crate) fn empty(&self) -> Snapshot {
+        self.snapshot(&Kept { meta: SnapshotMeta::default(), path: self.dir.join("empty") })
+    }
+
     /// The newest snapshot.
     pub(crate) fn current(&self) -> Option<Snapshot> {
         self.kept.lock().last().map(|kept| self.snapshot(kept))
@@ -174,11 +181,6 @@ impl SnapshotStore {
         let kept = self.kept.lock();
         let oldest = kept.len().checked_sub(SNAPSHOTS_KEPT)?;
         kept.get(oldest)?.meta.last_log_id.map(|id| id.index())
-    }
-
-    /// A state that a snapshot of this machine can be written from, without holding its lock meanwhile.
-    pub(crate) fn records_of(state: &State) -> impl Iterator<Item = Bytes> + Send + use<> {
-        state.stored().into_snapshot_records()
     }
 
     fn path_of(&self, last: &LogId) -> PathBuf {

@@ -9,10 +9,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
-use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use muster_core::state::Stored;
 use openraft::OptionalSend;
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
@@ -43,7 +43,7 @@ impl Shared {
             snapshots,
             failure,
             log_bytes: AtomicU64::new(0),
-            log_bytes_max,
+            log_bytes_max: log_bytes_max.max(1),
             snapshot_due: Notify::new(),
         }
     }
@@ -52,7 +52,8 @@ impl Shared {
         let Payload::Normal(data) = payload else { return };
         let added = data.0.len() as u64;
         let before = self.log_bytes.fetch_add(added, Ordering::Relaxed);
-        if before < self.log_bytes_max && before + added >= self.log_bytes_max {
+        // Asked again each time as many more came: the first request may have met a snapshot under way.
+        if before / self.log_bytes_max != (before + added) / self.log_bytes_max {
             self.snapshot_due.notify_one();
         }
     }
@@ -109,7 +110,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             shared: self.0.clone(),
             last: machine.applied,
             membership: machine.membership.clone(),
-            records: Some(Box::new(SnapshotStore::records_of(&machine.state))),
+            stored: machine.state.stored(),
         }
     }
 
@@ -131,18 +132,17 @@ pub(crate) struct SnapshotBuilder {
     shared: Arc<Shared>,
     last: Option<LogId>,
     membership: StoredMembership,
-    records: Option<Box<dyn Iterator<Item = Bytes> + Send + Sync>>,
+    stored: Stored,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = SnapshotRef;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let (Some(last), Some(records)) = (self.last, self.records.take()) else {
-            return Err(io::Error::other("there is nothing to take a snapshot of"));
-        };
+        let Some(last) = self.last else { return Ok(self.shared.snapshots.empty()) };
+        let stored = self.stored.clone();
         let (shared, membership) = (self.shared.clone(), self.membership.clone());
-        let written = blocking(move || shared.snapshots.write(&last, &membership, records)).await?;
+        let written = blocking(move || shared.snapshots.write(&last, &membership, stored.records())).await?;
         self.shared.checked(written)
     }
 }

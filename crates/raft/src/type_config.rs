@@ -20,7 +20,7 @@ openraft::declare_raft_types!(
 
 /// An encoded `muster.v1.LogEntry`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EntryBytes(pub Bytes);
+pub(crate) struct EntryBytes(pub Bytes);
 
 impl fmt::Display for EntryBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -30,21 +30,21 @@ impl fmt::Display for EntryBytes {
 
 /// What the membership says about a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RaftNode {
+pub(crate) struct RaftNode {
     /// The name people gave it.
     pub name: String,
 }
 
 /// Id of whoever is leader in a term, once it is elected: the term.
-pub type CommittedLeaderId = openraft::vote::leader_id_std::CommittedLeaderId<u64>;
+pub(crate) type CommittedLeaderId = openraft::vote::leader_id_std::CommittedLeaderId<u64>;
 /// Term and index of an entry.
-pub type LogId = openraft::LogId<CommittedLeaderId>;
+pub(crate) type LogId = openraft::LogId<CommittedLeaderId>;
 /// Whom this node voted for.
-pub type Vote = openraft::Vote<openraft::impls::leader_id_std::LeaderId<u64, u64>>;
+pub(crate) type Vote = openraft::Vote<openraft::impls::leader_id_std::LeaderId<u64, u64>>;
 /// What an entry carries: a command, a membership, or nothing.
-pub type Payload = openraft::EntryPayload<EntryBytes, u64, RaftNode>;
+pub(crate) type Payload = openraft::EntryPayload<EntryBytes, u64, RaftNode>;
 /// A log entry with its position.
-pub type Entry = openraft::Entry<CommittedLeaderId, Payload>;
+pub(crate) type Entry = openraft::Entry<CommittedLeaderId, Payload>;
 
 pub(crate) type Membership = openraft::Membership<u64, RaftNode>;
 pub(crate) type StoredMembership = openraft::StoredMembership<CommittedLeaderId, u64, RaftNode>;

@@ -27,16 +27,16 @@ use crate::wal_scan::file_offset;
 /// Called once, when the bytes are on disk or when it is known that they never will be.
 ///
 /// Dropped uncalled (the writer ended before it came to this write) it reports an error: silence is never success.
-pub struct Completion(Option<Box<dyn FnOnce(io::Result<()>) + Send>>);
+pub(crate) struct Completion(Option<Box<dyn FnOnce(io::Result<()>) + Send>>);
 
 impl Completion {
     /// Wraps what is to be called.
-    pub fn new(call: impl FnOnce(io::Result<()>) + Send + 'static) -> Self {
+    pub(crate) fn new(call: impl FnOnce(io::Result<()>) + Send + 'static) -> Self {
         Self(Some(Box::new(call)))
     }
 
     /// Reports how it ended.
-    pub fn complete(mut self, result: io::Result<()>) {
+    pub(crate) fn complete(mut self, result: io::Result<()>) {
         if let Some(call) = self.0.take() {
             call(result);
         }
@@ -76,19 +76,19 @@ fn wake_up_sharply() {
 
 /// How far things are. `purged <= committed <= last`.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct WalPointers {
+pub(crate) struct WalPointers {
     /// The last vote.
-    pub vote: Option<Vote>,
+    pub(crate) vote: Option<Vote>,
     /// Last entry known to be committed; may lag behind the truth.
-    pub committed: Option<LogId>,
+    pub(crate) committed: Option<LogId>,
     /// Last entry that was purged.
-    pub purged: Option<LogId>,
+    pub(crate) purged: Option<LogId>,
     /// Last entry, or the last purged one.
-    pub last: Option<LogId>,
+    pub(crate) last: Option<LogId>,
 }
 
 /// A durable log. All writes take effect in the order of the calls.
-pub trait Wal: Send + Sync + 'static {
+pub(crate) trait Wal: Send + Sync + 'static {
     /// How far things are, counting what is not yet durable.
     fn pointers(&self) -> io::Result<WalPointers>;
     /// The entries with indices in `from..to` that are there, no more than about `bytes_max`, at least one.
@@ -108,7 +108,7 @@ pub trait Wal: Send + Sync + 'static {
 }
 
 /// The log in files of a directory.
-pub struct RaftLogWal {
+pub(crate) struct RaftLogWal {
     dir: PathBuf,
     log: RwLock<Option<RaftLog<WalTypes>>>,
     torn_bytes: u64,
@@ -117,7 +117,7 @@ pub struct RaftLogWal {
 impl RaftLogWal {
     /// Opens the log, cutting off what an interrupted write left at its end. `WouldBlock` if another process has
     /// it open, `InvalidData` if it is damaged elsewhere.
-    pub fn open(dir: &Path) -> io::Result<Self> {
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         let name = dir.to_str().ok_or_else(|| {
             let text = format!("the path of the log is not valid UTF-8: {}", dir.display());
             io::Error::new(io::ErrorKind::InvalidInput, text)
@@ -138,7 +138,7 @@ impl RaftLogWal {
     }
 
     /// Bytes that were cut off the end when the log was opened.
-    pub fn torn_bytes(&self) -> u64 {
+    pub(crate) fn torn_bytes(&self) -> u64 {
         self.torn_bytes
     }
 
@@ -146,6 +146,20 @@ impl RaftLogWal {
         let mut log = self.log.write();
         let log = log.as_mut().ok_or_else(closed)?;
         f(log).map_err(|error| with_path(action, &self.dir, &error))
+    }
+
+    /// Changes the log and hands the change to the disk; `done` is called after its fsync.
+    fn write(
+        &self,
+        action: &str,
+        done: Completion,
+        change: impl FnOnce(&mut RaftLog<WalTypes>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        const FSYNC: bool = true;
+        self.with(action, |log| {
+            change(log)?;
+            log.flush(FSYNC, Some(done))
+        })
     }
 }
 
@@ -201,17 +215,13 @@ impl Wal for RaftLogWal {
     }
 
     fn append(&self, entries: Vec<Entry>, done: Completion) -> io::Result<()> {
-        self.with("append to", |log| {
-            log.append(entries.into_iter().map(|entry| (WalLogId(entry.log_id), WalPayload(entry.payload))))?;
-            log.flush(true, Some(done))
+        self.write("append to", done, |log| {
+            log.append(entries.into_iter().map(|entry| (WalLogId(entry.log_id), WalPayload(entry.payload)))).map(drop)
         })
     }
 
     fn save_vote(&self, vote: &Vote, done: Completion) -> io::Result<()> {
-        self.with("save the vote in", |log| {
-            log.save_vote(WalVote(*vote))?;
-            log.flush(true, Some(done))
-        })
+        self.write("save the vote in", done, |log| log.save_vote(WalVote(*vote)).map(drop))
     }
 
     fn save_committed(&self, committed: &LogId) -> io::Result<()> {
@@ -219,19 +229,16 @@ impl Wal for RaftLogWal {
     }
 
     fn truncate_after(&self, last: Option<&LogId>, done: Completion) -> io::Result<()> {
-        self.with("truncate", |log| {
+        self.write("truncate", done, |log| {
             if log.log_state().last().map(|id| id.0) > last.copied() {
                 log.truncate(last.map_or(0, |id| id.index() + 1))?;
             }
-            log.flush(true, Some(done))
+            Ok(())
         })
     }
 
     fn purge(&self, upto: &LogId, done: Completion) -> io::Result<()> {
-        self.with("purge", |log| {
-            log.purge(WalLogId(*upto))?;
-            log.flush(true, Some(done))
-        })
+        self.write("purge", done, |log| log.purge(WalLogId(*upto)).map(drop))
     }
 
     fn close(&self) -> io::Result<()> {

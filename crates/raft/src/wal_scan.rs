@@ -46,25 +46,21 @@ pub(crate) fn scan(disk: &dyn Disk, dir: &Path) -> Result<ScannedLog, ReadError>
     files.sort();
 
     let mut log = ScannedLog::default();
-    let mut chunks = Vec::new();
-    for (offset, path) in &files {
-        chunks.push(Chunk { offset: *offset, path, bytes: disk.read(path)? });
-    }
-    drop_unfinished_files(&mut chunks, &mut log)?;
-    let last = chunks.len().saturating_sub(1);
+    log.torn_bytes = drop_unfinished_files(disk, &mut files)?;
+    let last = files.len().saturating_sub(1);
     let mut end: Option<u64> = None;
-    for (i, chunk) in chunks.iter().enumerate() {
-        if end.is_some_and(|end| end != chunk.offset) {
-            let reason = format!("it begins at {} of the log, the file before it ends at {}", chunk.offset, end.unwrap_or(0));
+    for (i, (offset, path)) in files.iter().enumerate() {
+        let chunk = Chunk { path, bytes: disk.read(path)? };
+        if let Some(end) = end.filter(|end| end != offset) {
+            let reason = format!("it begins at {offset} of the log, the file before it ends at {end}");
             return Err(chunk.damaged(0, reason));
         }
-        end = Some(chunk.offset + log.replay(chunk, i == last)?);
+        end = Some(offset + log.replay(&chunk, i == last)?);
     }
     Ok(log)
 }
 
 struct Chunk<'a> {
-    offset: u64,
     path: &'a Path,
     bytes: Vec<u8>,
 }
@@ -80,19 +76,21 @@ impl Chunk<'_> {
     }
 }
 
-/// Files at the end whose first record was never completed were just being begun.
-fn drop_unfinished_files(chunks: &mut Vec<Chunk<'_>>, log: &mut ScannedLog) -> Result<(), ReadError> {
-    while let Some(last) = chunks.last() {
-        match Record::decode(&mut &last.bytes[..]) {
-            Ok(_) => return Ok(()),
-            Err(error) if last.bytes.is_empty() || last.is_torn_at(0, &error) => {
-                log.torn_bytes += last.bytes.len() as u64;
-                chunks.pop();
+/// Files at the end whose first record was never completed were just being begun. Gives their bytes.
+fn drop_unfinished_files(disk: &dyn Disk, files: &mut Vec<(u64, PathBuf)>) -> Result<u64, ReadError> {
+    let mut dropped = 0;
+    while let Some((_, path)) = files.last() {
+        let chunk = Chunk { path, bytes: disk.read(path)? };
+        match Record::decode(&mut &chunk.bytes[..]) {
+            Ok(_) => break,
+            Err(error) if chunk.is_torn_at(0, &error) => {
+                dropped += chunk.bytes.len() as u64;
+                files.pop();
             }
-            Err(error) => return Err(last.damaged(0, error.to_string())),
+            Err(error) => return Err(chunk.damaged(0, error.to_string())),
         }
     }
-    Ok(())
+    Ok(dropped)
 }
 
 impl ScannedLog {

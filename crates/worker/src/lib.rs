@@ -1,1 +1,65 @@
-//! Placeholder.
+//! The worker: executes leased attempts, and makes sure that nothing of them outlives their lease.
+//!
+//! Two processes. The *worker* ([`run`], a task inside whatever process hosts it) speaks with the coordinator and makes
+//! reports; what it decides is in [`muster_core::agent`], without IO. The *keeper* ([`keeper_main`], a small process
+//! of its own) is the parent of everything that is started; it outlives the worker by as long as it takes to kill all
+//! that. What had ended by then is in the spool, from which a successor learns it ([`recover_spool`]).
+//!
+//! A process that empties its environment, leaves its process group *and* its session, is only found while its keeper
+//! lives; control groups, which would find it always, are not used yet.
+
+mod clock;
+mod error;
+mod frames;
+mod identity;
+mod keeper;
+mod keeper_client;
+mod leftovers;
+pub mod limits;
+mod main_loop;
+mod metrics;
+mod procfs;
+mod recover;
+mod report;
+mod resources;
+mod session;
+mod signals;
+mod spool;
+mod uplink;
+
+use std::ffi::OsString;
+
+use muster_proto::layout::DataDir;
+use muster_proto::v1::{KeyValue, Resource};
+
+pub use error::WorkerError;
+pub use identity::{Liveness, is_of_another_boot, own_identity, process_is_alive};
+pub use keeper::keeper_main;
+pub use main_loop::run;
+pub use recover::{RecoverError, SpoolRecovery, discard_spool, recover_spool};
+pub use resources::{Detected, detect};
+pub use spool::SpoolError;
+
+/// What a worker is and may do.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// Unique among the coordinator's workers.
+    pub name: String,
+    /// Attempts at once.
+    pub slots: u32,
+    /// Leases it may hold beyond the slots.
+    pub queue: u32,
+    /// What tasks can ask for; see [`detect`].
+    pub labels: Vec<KeyValue>,
+    /// What attempts hold while they are leased.
+    pub resources: Vec<Resource>,
+    /// Where outputs, metrics and spools go.
+    pub data: DataDir,
+    /// Program and first arguments of a keeper, such as `[current_exe, "keeper"]`.
+    pub keeper_command: Vec<OsString>,
+}
+
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated from worker.proto")]
+mod rpc {
+    include!(concat!(env!("OUT_DIR"), "/client/muster.v1.rs"));
+}

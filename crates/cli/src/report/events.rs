@@ -7,6 +7,8 @@ use muster_proto::v1::{Note, Progress, RunSummary, TaskRow};
 /// What a report is told.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Event<'a> {
+    /// What was found and what runs it, for people.
+    Headline(&'a str),
     /// The run is there; always before its rows. Told again after a reconnect.
     Opened(&'a RunSummary),
     /// A result was recorded. Each task once.

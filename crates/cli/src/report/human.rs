@@ -69,8 +69,8 @@ impl Human {
 
     fn opened(&mut self, run: &RunSummary) {
         let ledger = run.ledger.unwrap_or_default();
-        self.done_before.get_or_insert(ledger.ended());
-        self.progress.get_or_insert((Progress { ledger: Some(ledger), ..Default::default() }, Instant::now()));
+        self.done_before.get_or_insert_with(|| ledger.ended());
+        self.progress.get_or_insert_with(|| (Progress { ledger: Some(ledger), ..Default::default() }, Instant::now()));
     }
 
     fn row(&mut self, row: &TaskRow) -> io::Result<()> {
@@ -172,9 +172,9 @@ impl Human {
             facts.push(duration::show(wall));
         }
         let tests = Duration::from_micros(run.task_time_us);
-        if self.fresh && !wall.is_zero() && run.ledger.is_some_and(|ledger| ledger.selected > 1) {
+        if self.fresh && !wall.is_zero() && !tests.is_zero() && run.ledger.is_some_and(|ledger| ledger.selected > 1) {
             let speed = tests.as_secs_f64() / wall.as_secs_f64();
-            facts.push(format!("{speed:.1}x of {} in a row", duration::show(tests)));
+            facts.push(format!("test time {} ({speed:.1}x)", duration::show(tests)));
         }
         facts.push(format!("run {}", self.hints.run_id()));
         let mut text = facts.join(" · ");
@@ -199,6 +199,7 @@ impl Report for Human {
                 self.opened(run);
                 Ok(())
             }
+            Event::Headline(text) => self.put(&format!("{}\n", sanitise::line(text))),
             Event::Row(row) => self.row(row),
             Event::Progress(progress) => {
                 self.progress = Some((progress.clone(), Instant::now()));

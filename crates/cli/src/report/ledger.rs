@@ -4,23 +4,22 @@ use muster_proto::v1::{CancelReason, Ledger, RunSummary, Verdict};
 
 use crate::style::Style;
 
+type Paint = fn(Style, &str) -> String;
+
 /// `120 selected = 118 passed + 1 flaky + 1 failed`; what is unaccounted for stands behind, loudly.
 pub(crate) fn equation(ledger: &Ledger, style: Style) -> String {
-    let green = |text: &str| style.green(text);
-    let red = |text: &str| style.red(text);
-    let yellow = |text: &str| style.yellow(text);
-    let terms: [(u64, &str, &dyn Fn(&str) -> String); 8] = [
-        (ledger.passed, "passed", &green),
-        (ledger.flaky, "flaky", &yellow),
-        (ledger.skipped, "skipped", &yellow),
-        (ledger.failed, "failed", &red),
-        (ledger.timed_out, "timed_out", &red),
-        (ledger.crashed, "crashed", &red),
-        (ledger.infra, "infra", &red),
-        (ledger.cancelled, "cancelled", &yellow),
+    let terms: [(u64, &str, Paint); 8] = [
+        (ledger.passed, "passed", Style::green),
+        (ledger.flaky, "flaky", Style::yellow),
+        (ledger.skipped, "skipped", Style::yellow),
+        (ledger.failed, "failed", Style::red),
+        (ledger.timed_out, "timed_out", Style::red),
+        (ledger.crashed, "crashed", Style::red),
+        (ledger.infra, "infra", Style::red),
+        (ledger.cancelled, "cancelled", Style::yellow),
     ];
     let shown = terms.iter().enumerate().filter(|(at, (count, ..))| *at == 0 || *count > 0);
-    let shown: Vec<String> = shown.map(|(_, (count, word, paint))| paint(&format!("{count} {word}"))).collect();
+    let shown: Vec<String> = shown.map(|(_, (count, word, paint))| paint(style, &format!("{count} {word}"))).collect();
     let mut line = format!("{} selected = {}", ledger.selected, shown.join(" + "));
     if ledger.unaccounted() > 0 {
         line.push_str(&format!(" · {}", style.red(&format!("{} UNACCOUNTED", ledger.unaccounted()))));

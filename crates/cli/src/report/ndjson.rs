@@ -68,7 +68,7 @@ impl Report for Ndjson {
                 write_line(out, "run_ended", RunJson::from(run))?;
                 out.flush()
             }
-            Event::Progress(_) => Ok(()),
+            Event::Headline(_) | Event::Progress(_) => Ok(()),
             Event::Tick => out.flush(),
         }
     }

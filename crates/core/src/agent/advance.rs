@@ -17,6 +17,10 @@ impl Agent {
             self.hand_back_all(now_ms, "the lease could not be renewed in time");
         }
         self.start_held(now_ms);
+        if self.link != Link::Down && now_ms >= self.liveness.deaf_at_ms() {
+            self.disconnected();
+            self.act(Action::Reconnect);
+        }
         if self.link == Link::Up {
             let beat = self.beat(now_ms);
             self.announce(now_ms);
@@ -122,7 +126,8 @@ impl Agent {
         let fence = self.session.filter(|_| self.book.held_count() > 0).map(|_| self.liveness.until_ms());
         let linked = [self.outbox.ripe_at_ms(), self.liveness.next_at_ms(), self.next_announcement_ms()];
         let linked = linked.into_iter().flatten().filter(|_| self.link == Link::Up);
-        linked.chain(fence).min()
+        let deaf = (self.link != Link::Down).then(|| self.liveness.deaf_at_ms());
+        linked.chain(fence).chain(deaf).min()
     }
 
     fn next_announcement_ms(&self) -> Option<u64> {

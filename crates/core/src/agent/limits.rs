@@ -20,6 +20,10 @@ pub const REPORTS_BATCH_BYTES_MAX: usize = 1 << 20;
 pub const STARTED_DELAY_MS: u64 = 25;
 /// Heartbeats remembered while their echo is out.
 pub const HEARTBEATS_UNANSWERED_MAX: usize = 64;
+/// Heartbeats' worth of time without an echo after which the stream is given up for another.
+pub const ECHO_WAIT_HEARTBEATS: u64 = 4;
+/// How long a hello may stay unanswered.
+pub const WELCOME_WAIT_MS: u64 = 10_000;
 /// Relative error that two machines' clocks are allowed, in percent: the worker gives up so much before the TTL.
 pub const CLOCK_ERROR_PERCENT: u64 = 1;
 /// Acknowledged tokens remembered, so that a lease that is delivered again late is not executed again.

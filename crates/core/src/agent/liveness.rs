@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::limits::{CLOCK_ERROR_PERCENT, HEARTBEATS_UNANSWERED_MAX};
+use super::limits::{CLOCK_ERROR_PERCENT, ECHO_WAIT_HEARTBEATS, HEARTBEATS_UNANSWERED_MAX, WELCOME_WAIT_MS};
 
 /// What is known about being alive in the coordinator's eyes.
 #[derive(Debug, Default)]
@@ -60,6 +60,15 @@ impl Liveness {
         let sent_at = self.unanswered.iter().find(|(sent, _)| *sent == seq).map(|(_, at)| *at)?;
         self.unanswered.retain(|(sent, _)| *sent > seq);
         self.renew(sent_at)
+    }
+
+    /// When the stream counts as deaf: something was said so long ago that an answer should be there.
+    pub(super) fn deaf_at_ms(&self) -> u64 {
+        match (self.next_at_ms, self.unanswered.front()) {
+            (None, _) => self.hello_at_ms.saturating_add(WELCOME_WAIT_MS),
+            (Some(_), Some((_, sent_at))) => sent_at.saturating_add(self.heartbeat_ms * ECHO_WAIT_HEARTBEATS),
+            (Some(_), None) => u64::MAX,
+        }
     }
 
     fn renew(&mut self, from_ms: u64) -> Option<u64> {

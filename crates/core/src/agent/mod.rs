@@ -74,6 +74,8 @@ pub enum Input {
 pub enum Action {
     /// Send on the stream.
     Send(worker_message::Kind),
+    /// Nothing has been heard on the stream for too long: drop it and dial again, another coordinator if there is one.
+    Reconnect,
     /// The session has this number: start its keeper and answer [`Input::KeeperReady`].
     OpenSession {
         /// Replicated number of the session.

@@ -7,7 +7,7 @@ use muster_proto::v1::{
     RunContext, TaskRef, Welcome,
 };
 
-use super::limits::{KEEPER_PER_SLOT_MAX, REPORT_WAIT_MS, STARTED_DELAY_MS};
+use super::limits::{ECHO_WAIT_HEARTBEATS, KEEPER_PER_SLOT_MAX, REPORT_WAIT_MS, STARTED_DELAY_MS, WELCOME_WAIT_MS};
 use super::{Action, Agent, Input};
 
 const TTL_MS: u64 = 10_000;
@@ -231,6 +231,22 @@ fn echoes_renew_the_keeper() {
     let Some(Action::Send(Kind::Heartbeat(beat))) = actions.first() else { panic!("{actions:?}") };
     let echo = say(&mut agent, 1_900, Said::Echo(HeartbeatEcho { seq: beat.seq }));
     assert_eq!(echo, [Action::Renew { until_ms: 1_000 + 9_900 }]);
+}
+
+#[test]
+fn a_coordinator_that_says_nothing_is_left() {
+    let mut agent = agent(1, 0);
+    feed(&mut agent, 0, Input::Connected);
+    assert_eq!(agent.next_wakeup_ms(), Some(WELCOME_WAIT_MS));
+    assert_eq!(feed(&mut agent, WELCOME_WAIT_MS, Input::Tick), [Action::Reconnect]);
+    assert_eq!(feed(&mut agent, WELCOME_WAIT_MS + 1, Input::Tick), [], "once");
+
+    let mut agent = working(1, 0);
+    let deaf_at = 1_000 * ECHO_WAIT_HEARTBEATS;
+    for now_ms in (1_000..deaf_at).step_by(1_000) {
+        assert!(!feed(&mut agent, now_ms, Input::Tick).contains(&Action::Reconnect));
+    }
+    assert_eq!(feed(&mut agent, deaf_at, Input::Tick), [Action::Reconnect]);
 }
 
 #[test]

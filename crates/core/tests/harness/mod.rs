@@ -1,6 +1,6 @@
 //! A state with a log behind it, for tests that read like a history.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file is a crate and uses a part of it")]
 
 use std::collections::BTreeMap;
 
@@ -69,7 +69,10 @@ impl World {
 
     /// A sealed run of tasks with these names, with the usual budget for infrastructure failures.
     pub fn with_tasks(names: &[&str]) -> Self {
-        Self::with_run(RunOptions { infra_retries: 3, ..Default::default() }, names.iter().map(|name| task(name)).collect())
+        Self::with_run(
+            RunOptions { infra_retries: 3, ..Default::default() },
+            names.iter().map(|name| task(name)).collect(),
+        )
     }
 
     pub fn register(&mut self, name: &str, slots: u32) -> u64 {

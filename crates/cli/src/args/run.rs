@@ -1,0 +1,223 @@
+//! Arguments of the commands that make a run go: `run`, `attach`, `rerun`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Args, ValueEnum};
+
+use crate::environment::EnvOption;
+use crate::limits::SLOTS_MAX;
+use crate::report::duration;
+
+/// Largest retry budget.
+const RETRIES_MAX: i64 = 100;
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  muster run --cmds jobs.txt --slots 4
+  muster run --cmds - --shell --timeout 30s < jobs.sh
+  muster run --each 'tests/**/*.sh' --retries 2 -- bash {}
+  muster run --cmds jobs.txt --run-id nightly-7     again with the same id: goes on where it was")]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) what: Selection,
+    #[command(flatten)]
+    pub(crate) policy: Policy,
+    #[command(flatten)]
+    pub(crate) hosting: Hosting,
+    #[command(flatten)]
+    pub(crate) reports: ReportArgs,
+    /// Name of the run; the same name again is the same run, and goes on where it was
+    #[arg(long, value_name = "ID", value_parser = run_id)]
+    pub(crate) run_id: Option<String>,
+    /// Environment variables for the tasks, besides the usual ones (PATH, HOME, LANG, ...; see docs): NAME or a
+    /// pattern such as 'AWS_*' lets through what is set here, NAME=VALUE sets. '*' lets everything through
+    #[arg(long, value_name = "NAME[=VALUE]", value_parser = OsStringValueParser::new().try_map(|text| EnvOption::parse(&text)))]
+    pub(crate) env: Vec<EnvOption>,
+    /// Command for each file, after `--`; {} stands for the file
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "cmds")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// What to run.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Selection {
+    /// File with one command a line; - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cmds: Option<PathBuf>,
+    /// Pattern of files: the command after `--` is run for each
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) each: Option<String>,
+}
+
+/// How tasks are run, and when the run stops.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Policy {
+    /// Give each line of --cmds to `sh -c`, instead of splitting it into arguments
+    #[arg(long, conflicts_with = "each")]
+    pub(crate) shell: bool,
+    /// Longest time of one attempt
+    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    pub(crate) timeout: Option<Duration>,
+    /// Between SIGTERM and SIGKILL
+    #[arg(long, value_name = "DUR", value_parser = duration::parse_or_zero, default_value = "5s")]
+    pub(crate) grace: Duration,
+    /// Repeat a task that failed or timed out
+    #[arg(long, value_name = "N", value_parser = retries, default_value = "0")]
+    pub(crate) retries: u32,
+    /// Repeat a task whose process died by a signal
+    #[arg(long, value_name = "N", value_parser = retries, default_value = "1")]
+    pub(crate) crash_retries: u32,
+    /// Repeat a task that was lost with its worker or could not be started
+    #[arg(long, value_name = "N", value_parser = retries, default_value = "3")]
+    pub(crate) infra_retries: u32,
+    /// What tasks that passed only on a retry do to the exit code
+    #[arg(long, value_name = "WHAT", default_value = "pass")]
+    pub(crate) flaky: Flaky,
+    /// Stop at the first failure: the same as --max-fail 1
+    #[arg(long, conflicts_with = "max_fail")]
+    pub(crate) fail_fast: bool,
+    /// Stop after so many failures
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_fail: Option<u32>,
+    /// Longest time of the whole run
+    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    pub(crate) deadline: Option<Duration>,
+    /// Before other runs with a lower one
+    #[arg(long, value_name = "N", default_value = "0", allow_negative_numbers = true)]
+    pub(crate) priority: i32,
+}
+
+/// What a process that hosts offers.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Hosting {
+    /// Tasks at once [default: the number of processors]
+    #[arg(long, value_name = "N", env = "MUSTER_SLOTS", hide_env_values = true,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(SLOTS_MAX)))]
+    pub(crate) slots: Option<u32>,
+}
+
+/// Where a run is reported to.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// Write a JUnit XML file at the end
+    #[arg(long, value_name = "PATH")]
+    pub(crate) junit: Option<PathBuf>,
+    /// Write events to a file as they happen, one JSON object a line
+    #[arg(long, value_name = "PATH")]
+    pub(crate) events: Option<PathBuf>,
+    /// Show no progress
+    #[arg(long)]
+    pub(crate) no_progress: bool,
+}
+
+/// `--flaky`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Flaky {
+    /// Exit code 0
+    Pass,
+    /// Exit code 7
+    Fail,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  muster attach last
+  muster attach k3m9 --junit report.xml")]
+pub(crate) struct AttachArgs {
+    /// Id of the run, the beginning of it, or `last`
+    #[arg(value_name = "RUN")]
+    pub(crate) run: String,
+    #[command(flatten)]
+    pub(crate) hosting: Hosting,
+    #[command(flatten)]
+    pub(crate) reports: ReportArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  muster rerun last --failed
+  muster rerun k3m9 --failed --run-id k3m9-again")]
+pub(crate) struct RerunArgs {
+    /// Id of the run, the beginning of it, or `last`
+    #[arg(value_name = "RUN")]
+    pub(crate) run: String,
+    /// Only what did not pass: failed, timed_out, crashed, infra, cancelled
+    #[arg(long)]
+    pub(crate) failed: bool,
+    /// Name of the new run
+    #[arg(long, value_name = "ID", value_parser = run_id)]
+    pub(crate) run_id: Option<String>,
+    #[command(flatten)]
+    pub(crate) hosting: Hosting,
+    #[command(flatten)]
+    pub(crate) reports: ReportArgs,
+}
+
+fn run_id(text: &str) -> Result<String, String> {
+    muster_proto::ids::validate_run_id(text)?;
+    // `last` names the newest run on every command line.
+    if text == "last" { Err("is what the newest run is called".into()) } else { Ok(text.to_owned()) }
+}
+
+fn retries(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(number) if i64::from(number) <= RETRIES_MAX => Ok(number),
+        Ok(number) => Err(format!("{number} is more than {RETRIES_MAX}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    fn parse(line: &str) -> Result<Box<RunArgs>, String> {
+        let cli = Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?;
+        match cli.command {
+            Command::Run(args) => Ok(args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_selection_is_needed_and_one_is_enough() {
+        assert!(parse("muster run").is_err_and(|error| error.contains("--cmds")));
+        assert!(parse("muster run --cmds a --each b -- c {}").is_err());
+        assert!(parse("muster run --cmds a -- c {}").is_err(), "a command belongs to --each");
+        assert_eq!(parse("muster run --each *.sh -- sh -x {}").expect("right").command, ["sh", "-x", "{}"]);
+    }
+
+    #[test]
+    fn wrong_values_are_refused_before_anything_happens() {
+        for line in [
+            "muster run --cmds a --slots 0",
+            "muster run --cmds a --slots 1000000",
+            "muster run --cmds a --timeout soon",
+            "muster run --cmds a --timeout 0",
+            "muster run --cmds a --retries 101",
+            "muster run --cmds a --run-id ../x",
+            "muster run --cmds a --run-id last",
+            "muster run --cmds a --env =x",
+            "muster run --cmds a --fail-fast --max-fail 2",
+            "muster run --cmds a --max-fail 0",
+            "muster run --each a --shell -- b {}",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        let args =
+            parse("muster run --cmds a --grace 0 --priority -3 --timeout 1.5 --env A=b --env C*").expect("right");
+        assert_eq!((args.policy.grace, args.policy.priority), (Duration::ZERO, -3));
+        assert_eq!(args.policy.timeout, Some(Duration::from_millis(1500)));
+        assert_eq!(args.env, [EnvOption::Set("A".into(), "b".into()), EnvOption::Allow("C*".into())]);
+    }
+}

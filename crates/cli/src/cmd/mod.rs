@@ -1,0 +1,65 @@
+//! One file for each verb. Each gets the context and its arguments, and returns an exit code or why there is none.
+
+mod attach;
+mod cancel;
+mod completions;
+mod follow;
+mod logs;
+mod man;
+mod reporting;
+mod rerun;
+mod resolve;
+mod run;
+mod runs;
+mod selection;
+mod status;
+mod submit;
+mod tasks;
+mod why;
+mod workers;
+
+use crate::args::{Cli, Command, Global, OutputForm};
+use crate::exit_code::CommandResult;
+use crate::host::Place;
+use crate::report::hints::Hints;
+use crate::style::Screen;
+
+/// What every command works with.
+pub(crate) struct Context {
+    pub(crate) global: Global,
+    pub(crate) place: Place,
+    pub(crate) screen: Screen,
+}
+
+impl Context {
+    /// Commands about a run, as the user would have to write them.
+    pub(crate) fn hints(&self, run_id: &str) -> Hints {
+        Hints::new(run_id, self.global.data_dir.as_deref())
+    }
+
+    /// Whether `--output json` was asked for.
+    pub(crate) fn json(&self) -> bool {
+        self.global.output == OutputForm::Json
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(cli: Cli) -> CommandResult {
+    let place = Place::find(cli.global.data_dir.as_deref())?;
+    let screen = Screen::of_stdout(cli.global.color);
+    let context = Context { global: cli.global, place, screen };
+    match cli.command {
+        Command::Run(args) => run::run(&context, *args).await,
+        Command::Attach(args) => attach::attach(&context, &args).await,
+        Command::Rerun(args) => rerun::rerun(&context, &args).await,
+        Command::Cancel(args) => cancel::cancel(&context, &args).await,
+        Command::Runs(args) => runs::runs(&context, &args).await,
+        Command::Tasks(args) => tasks::tasks(&context, args).await,
+        Command::Logs(args) => logs::logs(&context, &args).await,
+        Command::Why(args) => why::why(&context, &args).await,
+        Command::Workers(_) => workers::workers(&context).await,
+        Command::Status(_) => status::status(&context).await,
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => man::man(&args),
+    }
+}

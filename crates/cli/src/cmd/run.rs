@@ -1,0 +1,82 @@
+//! `muster run`: lists tasks, submits them as a run, follows it. With the id of a run that is there already, goes on
+//! with that run.
+
+use muster_proto::v1::{ListTasksRequest, OpenRun, RunSummary, TaskSpec, Verdict};
+
+use super::selection::{self, Selected};
+use super::submit::{Submission, client_name, new_run_id, submit_and_follow};
+use super::{Context, attach};
+use crate::args::RunArgs;
+use crate::exit_code::{CommandResult, Failure};
+use crate::host::Reader;
+use crate::limits::ENV_OPTIONS_MAX;
+
+pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
+    if args.env.len() > ENV_OPTIONS_MAX {
+        return Err(Failure::usage(format!("{} --env options; {ENV_OPTIONS_MAX} at most", args.env.len())));
+    }
+    let selected = selection::select(&args)?;
+    let options = selection::options(&args, &context.place, &selected.description);
+    let run_id = args.run_id.clone().unwrap_or_else(new_run_id);
+    let open =
+        OpenRun { run_id, client: client_name(), project: context.place.project.clone(), options: Some(options) };
+    if args.run_id.is_some() && context.place.exists() {
+        let mut reader = Reader::open(&context.place).await?;
+        if let Some(held) = reader.find(&open.run_id).await? {
+            return again(context, &args, reader, held, open, selected).await;
+        }
+    }
+    let Selected { tasks, headline, .. } = selected;
+    let submission = Submission { open, tasks, headline, fresh: true };
+    submit_and_follow(context, &args.hosting, &args.reports, submission).await
+}
+
+/// The run is there already: the same selection goes on, or has ended; another one is refused.
+async fn again(
+    context: &Context,
+    args: &RunArgs,
+    mut reader: Reader,
+    held: RunSummary,
+    open: OpenRun,
+    selected: Selected,
+) -> CommandResult {
+    refuse_another(&mut reader, &held, &open, &selected.tasks).await?;
+    if held.verdict() != Verdict::Unspecified {
+        return attach::show_ended(context, &args.reports, reader, &held).await;
+    }
+    drop(reader);
+    // The environment is the one it was opened with: the run stays what it was.
+    let open = OpenRun { client: held.client, project: held.project, options: held.options, ..open };
+    let Selected { tasks, headline, .. } = selected;
+    let submission = Submission { open, tasks, headline: format!("goes on · {headline}"), fresh: false };
+    submit_and_follow(context, &args.hosting, &args.reports, submission).await
+}
+
+async fn refuse_another(
+    reader: &mut Reader,
+    held: &RunSummary,
+    open: &OpenRun,
+    asked: &[TaskSpec],
+) -> Result<(), Failure> {
+    let mut specs = Vec::with_capacity(asked.len());
+    let request = ListTasksRequest { run_id: held.run_id.clone(), with_specs: true, ..Default::default() };
+    reader
+        .each_task(request, |_, spec| {
+            specs.extend(spec);
+            Ok(())
+        })
+        .await?;
+    let complete = held.sealed || held.verdict() != Verdict::Unspecified;
+    let mut lines = selection::task_differences(asked, &specs, complete).unwrap_or_default();
+    if let (Some(asked), Some(held)) = (&open.options, &held.options) {
+        lines.extend(selection::option_differences(asked, held));
+    }
+    if lines.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "run {} exists, and is not what is asked for now:\n{}\nuse another --run-id, or ask for the same",
+        held.run_id,
+        lines.join("\n"),
+    )))
+}

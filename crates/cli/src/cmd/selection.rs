@@ -1,0 +1,203 @@
+//! What a run consists of: the tasks that were asked for, and how two selections differ.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use bytes::Bytes;
+use muster_frameworks::{Framework, ListError, command};
+use muster_proto::v1::{RunOptions, TaskSpec};
+
+use super::resolve::some;
+use crate::args::RunArgs;
+use crate::args::run::{Flaky, Policy};
+use crate::environment;
+use crate::exit_code::Failure;
+use crate::host::Place;
+use crate::report::duration::millis;
+use crate::report::{hints, sanitise};
+
+/// Shortest pause before a retry, and the longest it grows to.
+const RETRY_BACKOFF_MS: (u64, u64) = (100, 10_000);
+
+/// What was found.
+pub(crate) struct Selected {
+    pub(crate) tasks: Vec<TaskSpec>,
+    /// For the headline: `commands · 120 from jobs.txt`.
+    pub(crate) headline: String,
+    /// For listings: `--cmds jobs.txt`.
+    pub(crate) description: String,
+}
+
+/// Lists the tasks that the arguments ask for.
+///
+/// # Errors
+/// Exit code 4 when there are none, 5 when they cannot be listed, 2 when the arguments make no sense.
+pub(crate) fn select(args: &RunArgs) -> Result<Selected, Failure> {
+    let (tasks, from, description) = match (&args.what.cmds, &args.what.each) {
+        (Some(path), _) => {
+            let from = if path == Path::new("-") { "standard input".into() } else { path.to_string_lossy() };
+            let path = if path == Path::new("-") { Path::new("/dev/stdin") } else { path };
+            let tasks = command::from_cmds_file(path, args.policy.shell).map_err(|error| list_failure(&error))?;
+            let shell = if args.policy.shell { " --shell" } else { "" };
+            let description = format!("--cmds {}{shell}", hints::quote(&from));
+            (tasks, from.into_owned(), description)
+        }
+        (None, Some(glob)) => {
+            let template: Vec<Bytes> = args.command.iter().map(|word| word.as_bytes().to_vec().into()).collect();
+            let tasks = command::from_glob(glob, &template).map_err(|error| list_failure(&error))?;
+            let words = args.command.iter().map(|word| hints::quote(&sanitise::line_bytes(word.as_bytes())));
+            let words = words.collect::<Vec<_>>().join(" ");
+            (tasks, glob.clone(), format!("--each {} -- {words}", hints::quote(glob)))
+        }
+        (None, None) => return Err(Failure::usage("say what to run: --cmds FILE, or --each 'GLOB' -- COMMAND {}")),
+    };
+    let from = sanitise::line(&from);
+    let headline = format!("commands · {} from {}", tasks.len(), console::truncate_str(&from, 40, "…"));
+    Ok(Selected { headline, description: sanitise::line(&description).into_owned(), tasks })
+}
+
+fn list_failure(error: &ListError) -> Failure {
+    match error {
+        ListError::Empty { .. } => Failure::nothing_selected(error.to_string()),
+        ListError::Pattern { .. } | ListError::Template { .. } => Failure::usage(error.to_string()),
+        _ => Failure::collect(error.to_string()),
+    }
+}
+
+/// The options of a new run.
+pub(crate) fn options(args: &RunArgs, place: &Place, description: &str) -> RunOptions {
+    let Policy {
+        timeout,
+        grace,
+        retries,
+        crash_retries,
+        infra_retries,
+        flaky,
+        fail_fast,
+        max_fail,
+        deadline,
+        priority,
+        ..
+    } = args.policy;
+    RunOptions {
+        retries,
+        crash_retries,
+        infra_retries,
+        timeout_ms: timeout.map_or(0, millis),
+        grace_ms: millis(grace),
+        max_fail: if fail_fast { 1 } else { max_fail.unwrap_or(0) },
+        deadline_ms: deadline.map_or(0, millis),
+        priority,
+        flaky_fails: flaky == Flaky::Fail,
+        retry_backoff_ms: RETRY_BACKOFF_MS.0,
+        retry_backoff_ms_max: RETRY_BACKOFF_MS.1,
+        cwd: place.cwd.clone().into_os_string().into_vec().into(),
+        env: environment::select(std::env::vars_os(), &args.env),
+        framework: Framework::Command.name().to_owned(),
+        description: description.to_owned(),
+    }
+}
+
+/// How the tasks asked for differ from those that a run holds, in lines for people; `None` when they do not.
+/// `complete` when the run holds all its tasks: otherwise it may hold fewer, the first ones.
+pub(crate) fn task_differences(asked: &[TaskSpec], held: &[TaskSpec], complete: bool) -> Option<Vec<String>> {
+    if !complete && held.len() <= asked.len() && asked[..held.len()] == *held {
+        return None;
+    }
+    let by_name = |specs: &'_ [TaskSpec]| -> BTreeMap<String, TaskSpec> {
+        specs.iter().map(|spec| (spec.name.clone(), spec.clone())).collect()
+    };
+    let (here, there) = (by_name(asked), by_name(held));
+    let names = |map: &BTreeMap<String, TaskSpec>| map.keys().cloned().collect::<BTreeSet<_>>();
+    let (only_here, only_there) = (&names(&here) - &names(&there), &names(&there) - &names(&here));
+    let changed: Vec<&String> = here
+        .iter()
+        .filter(|(name, spec)| there.get(*name).is_some_and(|held| held.command != spec.command))
+        .map(|(name, _)| name)
+        .collect();
+    let mut lines = Vec::new();
+    let mut tell = |what: &str, names: Vec<&String>| {
+        if !names.is_empty() {
+            let list = some(names.into_iter().map(|name| sanitise::line(name).into_owned()));
+            lines.push(format!("  {what}: {list}"));
+        }
+    };
+    tell("only selected now", only_here.iter().collect());
+    tell("only in the run", only_there.iter().collect());
+    tell("another command now", changed);
+    if lines.is_empty() && !complete {
+        lines.push("  the same tasks in another order, while the run is not complete".to_owned());
+    }
+    (!lines.is_empty()).then_some(lines)
+}
+
+/// How the options asked for differ from those that a run was opened with; the environment is not looked at, since
+/// it differs from terminal to terminal.
+pub(crate) fn option_differences(asked: &RunOptions, held: &RunOptions) -> Vec<String> {
+    let cwd = |options: &RunOptions| sanitise::line_bytes(&options.cwd);
+    let pairs = [
+        ("--retries", asked.retries.to_string(), held.retries.to_string()),
+        ("--crash-retries", asked.crash_retries.to_string(), held.crash_retries.to_string()),
+        ("--infra-retries", asked.infra_retries.to_string(), held.infra_retries.to_string()),
+        ("--timeout", format!("{} ms", asked.timeout_ms), format!("{} ms", held.timeout_ms)),
+        ("--grace", format!("{} ms", asked.grace_ms), format!("{} ms", held.grace_ms)),
+        ("--max-fail", asked.max_fail.to_string(), held.max_fail.to_string()),
+        ("--deadline", format!("{} ms", asked.deadline_ms), format!("{} ms", held.deadline_ms)),
+        ("--priority", asked.priority.to_string(), held.priority.to_string()),
+        ("--flaky fail", asked.flaky_fails.to_string(), held.flaky_fails.to_string()),
+        ("directory", cwd(asked), cwd(held)),
+    ];
+    let differ = pairs.into_iter().filter(|(_, asked, held)| asked != held);
+    differ.map(|(what, asked, held)| format!("  {what}: now {asked}, in the run {held}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_proto::v1::CommandSpec;
+
+    use super::*;
+
+    fn specs(names: &[&str]) -> Vec<TaskSpec> {
+        let spec = |name: &&str| TaskSpec { name: (*name).into(), ..Default::default() };
+        names.iter().map(spec).collect()
+    }
+
+    #[test]
+    fn the_same_selection_has_no_differences_even_in_another_order() {
+        assert_eq!(task_differences(&specs(&["a", "b"]), &specs(&["a", "b"]), true), None);
+        assert_eq!(task_differences(&specs(&["b", "a"]), &specs(&["a", "b"]), true), None);
+    }
+
+    #[test]
+    fn another_selection_names_what_is_only_here_and_only_there() {
+        let lines = task_differences(&specs(&["a", "c\x1b"]), &specs(&["a", "b"]), true).expect("they differ");
+        assert_eq!(lines, ["  only selected now: c\\x1b", "  only in the run: b"]);
+        let many: Vec<String> = (0..9).map(|n| format!("t{n}")).collect();
+        let many = specs(&many.iter().map(String::as_str).collect::<Vec<_>>());
+        let lines = task_differences(&many, &[], true).expect("they differ");
+        assert_eq!(lines, ["  only selected now: t0, t1, t2, t3, t4 and 4 more"]);
+    }
+
+    #[test]
+    fn a_task_of_the_same_name_with_another_command_is_another_selection() {
+        let mut other = specs(&["a"]);
+        other[0].command = Some(CommandSpec { argv: vec![Bytes::from_static(b"x")], ..Default::default() });
+        assert_eq!(task_differences(&specs(&["a"]), &other, true), Some(vec!["  another command now: a".into()]));
+    }
+
+    #[test]
+    fn a_run_that_is_not_complete_must_hold_the_first_tasks_in_order() {
+        assert_eq!(task_differences(&specs(&["a", "b"]), &specs(&["a"]), false), None);
+        assert!(task_differences(&specs(&["b", "a"]), &specs(&["a", "b"]), false).is_some());
+        assert!(task_differences(&specs(&["a"]), &specs(&["a", "b"]), false).is_some());
+    }
+
+    #[test]
+    fn options_that_differ_are_named_with_both_values() {
+        let held = RunOptions { retries: 1, ..Default::default() };
+        assert_eq!(option_differences(&held, &held), Vec::<String>::new());
+        let lines = option_differences(&RunOptions { retries: 2, ..Default::default() }, &held);
+        assert_eq!(lines, ["  --retries: now 2, in the run 1"]);
+    }
+}

@@ -1,0 +1,85 @@
+//! Submits a run and follows it: the common half of `run` and `rerun`.
+
+use std::sync::Arc;
+
+use muster_client::{RetryPolicy, SubmitError, submit_run_with};
+use muster_proto::v1::{CancelReason, OpenRun, TaskSpec};
+
+use super::Context;
+use super::follow::Follow;
+use super::reporting::Reporting;
+use crate::args::run::{Hosting, ReportArgs};
+use crate::exit_code::{CommandResult, Failure};
+use crate::host::Session;
+use crate::host::find::client_failure;
+use crate::report::Event;
+use crate::signals::Interrupts;
+
+/// A run to be submitted.
+pub(crate) struct Submission {
+    pub(crate) open: OpenRun,
+    pub(crate) tasks: Vec<TaskSpec>,
+    /// What was found, for the headline.
+    pub(crate) headline: String,
+    /// The run is new as far as is known: its duration is this process's.
+    pub(crate) fresh: bool,
+}
+
+/// Hosts or joins, submits, follows to the end.
+pub(crate) async fn submit_and_follow(
+    context: &Context,
+    hosting: &Hosting,
+    reports: &ReportArgs,
+    submission: Submission,
+) -> CommandResult {
+    let Submission { open, tasks, headline, fresh } = submission;
+    let run_id = open.run_id.clone();
+    let mut reporting = Reporting::create(context, reports, &run_id, fresh)?;
+    let (session, said) = Session::new(context.place.clone(), hosting.slots);
+    let session = Arc::new(session);
+    let interrupts = Interrupts::watch(&session)?;
+    session.client().await?;
+    let slots = session.slots_now().await;
+    reporting.reports.tell(Event::Headline(&format!("{headline} · {slots} slots · run {run_id}")));
+    super::attach::tell_of_others(&session, &run_id).await;
+    interrupts.following(&run_id, false);
+    let selected = tasks.len();
+    if let Err(error) = submit_run_with(&*session, RetryPolicy::default(), open, tasks).await {
+        let Some(line) = cancelled_meanwhile(&session, &run_id, selected).await else {
+            return Err(submit_failure(&session, &error));
+        };
+        session.say(line).await;
+    }
+    Follow { context, session, said, interrupts, reporting, run_id }.run().await
+}
+
+/// What to say when a run was refused because it has been cancelled while it was being submitted (by a signal, by
+/// `--max-fail`, from elsewhere): it holds the tasks that came before. `None` when that is not the reason.
+async fn cancelled_meanwhile(session: &Session, run_id: &str, selected: usize) -> Option<String> {
+    let run = session.client().await.ok()?.get(run_id).await.ok()?;
+    if run.cancel_reason() == CancelReason::Unspecified {
+        return None;
+    }
+    let held = run.ledger.unwrap_or_default().selected;
+    Some(format!("CANCEL  the run was cancelled while it was being submitted: {held} of {selected} tasks are in it"))
+}
+
+fn submit_failure(session: &Session, error: &SubmitError) -> Failure {
+    match error {
+        SubmitError::Client(error) => session.refused().unwrap_or_else(|| client_failure(error)),
+        SubmitError::TaskTooLarge { .. } | SubmitError::TooManyTasks { .. } => Failure::collect(error.to_string()),
+        SubmitError::OtherTasks { .. } => Failure::usage(error.to_string()),
+    }
+}
+
+/// Who submits, for people.
+pub(crate) fn client_name() -> String {
+    let user = std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned());
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{user}@{host}")
+}
+
+/// An id for a new run.
+pub(crate) fn new_run_id() -> String {
+    muster_proto::ids::run_id_from_random(rand::random())
+}

@@ -1,0 +1,181 @@
+//! Hosting: the consensus node, the coordinator and its socket, and the worker, all in this process; the worker's
+//! keeper is a process of its own.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use muster_client::{Client, connect_unix};
+use muster_coordinator::{Config, Coordinator, LocalRecovery, ServeError};
+use muster_proto::layout::DataDir;
+use muster_proto::v1::{AttemptReport, ProcessIdentity};
+use muster_raft::{RaftHandle, RaftOptions, RealDisk};
+use muster_worker::{Liveness, WorkerConfig};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::UnixListenerStream;
+
+use super::files::{self, HostFile};
+use super::lock::Lock;
+use super::place::Place;
+use super::socket;
+use crate::exit_code::Failure;
+
+/// Name of the node and of the worker of an embedded coordinator.
+const LOCAL: &str = "local";
+
+/// A coordinator in this process.
+pub(crate) struct Host {
+    place: Place,
+    socket: PathBuf,
+    slots: u32,
+    raft: RaftHandle,
+    coordinator: Coordinator,
+    serving: JoinHandle<Result<(), ServeError>>,
+    worker: JoinHandle<()>,
+    stop_worker: oneshot::Sender<()>,
+    /// Released last.
+    _lock: Lock,
+}
+
+impl Host {
+    /// Starts everything. What fails later is sent to `failed`.
+    ///
+    /// # Errors
+    /// When the data directory cannot be used.
+    pub(crate) async fn start(
+        place: &Place,
+        lock: Lock,
+        slots: u32,
+        failed: &watch::Sender<Option<Failure>>,
+    ) -> Result<Self, Failure> {
+        files::ensure_format(place)?;
+        HostFile::remove(place);
+        let options = RaftOptions::new(place.data.raft(), LOCAL, Arc::new(RealDisk));
+        let raft = muster_raft::start(options).await.map_err(|error| cannot_host(place, &error))?;
+        watch_storage(place, &raft, failed.clone());
+        let config = Config::new(place.data.clone(), LOCAL);
+        let recovery = Arc::new(Recovery { data: place.data.clone() });
+        let coordinator = muster_coordinator::start(raft.clone(), config, recovery);
+        let coordinator = coordinator.await.map_err(|error| cannot_host(place, &error))?;
+        let (listener, socket) = socket::listen(place)?;
+        let serving = tokio::spawn(coordinator.serve(UnixListenerStream::new(listener)));
+        let (stop_worker, stopped) = oneshot::channel();
+        let worker = start_worker(place, slots, &socket, stopped, failed.clone()).await?;
+        let file = HostFile {
+            pid: std::process::id(),
+            socket: socket.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            slots,
+        };
+        file.write(place)?;
+        Ok(Self { place: place.clone(), socket, slots, raft, coordinator, serving, worker, stop_worker, _lock: lock })
+    }
+
+    /// A client of this coordinator, over its socket, as everybody else's.
+    ///
+    /// # Errors
+    /// When the socket does not answer.
+    pub(crate) async fn client(&self) -> Result<Client, Failure> {
+        Client::connect_unix(&self.socket).await.map_err(|error| cannot_host(&self.place, &error))
+    }
+
+    /// Tasks at once.
+    pub(crate) fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// Ids of the runs that are complete and have not ended.
+    pub(crate) fn live_runs(&self) -> Vec<String> {
+        self.raft.read(|state| state.live_runs().filter(|run| run.sealed()).map(|run| run.id().to_owned()).collect())
+    }
+
+    /// Stops everything, in order: the worker and what it runs, the coordinator, the log, the socket, the lock.
+    pub(crate) async fn stop(self) {
+        HostFile::remove(&self.place);
+        // The worker may have ended by itself; either way its task is waited for.
+        let _ = self.stop_worker.send(());
+        if let Err(error) = self.worker.await {
+            tracing::warn!(%error, "the worker did not end in order");
+        }
+        self.coordinator.shutdown().await;
+        match self.serving.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "serving did not end in order"),
+            Err(error) => tracing::warn!(%error, "serving ended in a bug"),
+        }
+        socket::remove(&self.socket);
+        if let Err(error) = self.raft.shutdown().await {
+            crate::out::complain(&format!("the log was not closed in order: {error}; what was acknowledged is in it"));
+        }
+    }
+}
+
+fn cannot_host(place: &Place, error: &dyn std::fmt::Display) -> Failure {
+    Failure::cluster(format!("the data directory {} cannot be used: {error}", place.data.root().display()))
+}
+
+fn watch_storage(place: &Place, raft: &RaftHandle, failed: watch::Sender<Option<Failure>>) {
+    let dir = place.data.root().to_owned();
+    let storage_failed = raft.failed();
+    tokio::spawn(async move {
+        let why = storage_failed.await;
+        failed.send_if_modified(|failure| {
+            let first = failure.is_none();
+            failure.get_or_insert_with(|| {
+                Failure::cluster(format!(
+                    "the storage of {} failed: {why}\nnothing that was reported is lost; mend that (if the disk is full, \
+                     free some space)",
+                    dir.display(),
+                ))
+            });
+            first
+        });
+    });
+}
+
+async fn start_worker(
+    place: &Place,
+    slots: u32,
+    socket: &Path,
+    stopped: oneshot::Receiver<()>,
+    failed: watch::Sender<Option<Failure>>,
+) -> Result<JoinHandle<()>, Failure> {
+    let program = std::env::current_exe().map_err(|error| cannot_host(place, &error))?;
+    let channel = connect_unix(socket).await.map_err(|error| cannot_host(place, &error))?;
+    let detected = muster_worker::detect();
+    let config = WorkerConfig {
+        name: LOCAL.to_owned(),
+        slots,
+        queue: slots,
+        labels: detected.labels,
+        resources: detected.resources,
+        data: place.data.clone(),
+        keeper_command: vec![program.into_os_string(), OsString::from("keeper")],
+    };
+    let stop = async move {
+        // Dropping the sender is a reason to stop, too.
+        let _ = stopped.await;
+    };
+    Ok(tokio::spawn(async move {
+        if let Err(error) = muster_worker::run(config, channel, stop).await {
+            let failure = Failure::cluster(format!("the worker cannot go on: {error}"));
+            failed.send_if_modified(|first| first.is_none() && first.replace(failure).is_none());
+        }
+    }))
+}
+
+/// What this host knows of processes on its machine.
+struct Recovery {
+    data: DataDir,
+}
+
+impl LocalRecovery for Recovery {
+    fn is_gone(&self, process: &ProcessIdentity) -> bool {
+        muster_worker::process_is_alive(process) == Liveness::Gone
+    }
+
+    fn spooled(&self, session: u64) -> Result<Vec<AttemptReport>, String> {
+        muster_worker::recover_spool(&self.data, session).map(|found| found.reports).map_err(|error| error.to_string())
+    }
+}

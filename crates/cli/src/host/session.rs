@@ -1,0 +1,195 @@
+//! This process's way to the coordinator for as long as a run takes: it hosts, or it has joined the process that
+//! does, and hosts in its turn when that process is gone.
+
+use std::num::NonZeroU32;
+use std::sync::Mutex;
+
+use futures::future::BoxFuture;
+use muster_client::{Client, ClientError, Connector};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
+
+use super::files::HostFile;
+use super::find;
+use super::hosting::Host;
+use super::lock::{self, Tried};
+use super::place::Place;
+use crate::exit_code::Failure;
+use crate::limits::SAID_LINES_MAX;
+
+/// Lines for the user that come up while a run goes on.
+pub(crate) type Said = mpsc::Receiver<String>;
+
+/// One command's connection to a coordinator.
+pub(crate) struct Session {
+    place: Place,
+    /// What the user asked for.
+    slots_told: Option<NonZeroU32>,
+    role: AsyncMutex<Role>,
+    /// Set once, when no coordinator can be had any more.
+    failed: watch::Sender<Option<Failure>>,
+    say: mpsc::Sender<String>,
+    /// Why the last attempt to get a connection failed for good.
+    refused: Mutex<Option<Failure>>,
+}
+
+enum Role {
+    /// Not connected yet.
+    Outside,
+    /// Another process hosts, as its file says.
+    Joined(HostFile),
+    /// This one does.
+    Hosting(Box<Host>),
+    /// It did; the rest of the process's life is its end.
+    Left,
+}
+
+impl Session {
+    /// Not connected yet.
+    pub(crate) fn new(place: Place, slots_told: Option<u32>) -> (Self, Said) {
+        let (say, said) = mpsc::channel(SAID_LINES_MAX);
+        let session = Self {
+            place,
+            slots_told: slots_told.and_then(NonZeroU32::new),
+            role: AsyncMutex::new(Role::Outside),
+            failed: watch::Sender::new(None),
+            say,
+            refused: Mutex::new(None),
+        };
+        (session, said)
+    }
+
+    /// Tells the user something. When nobody takes the lines any more, the run's report has ended.
+    pub(crate) async fn say(&self, line: impl Into<String>) {
+        if self.say.send(line.into()).await.is_err() {
+            tracing::debug!("the report has ended");
+        }
+    }
+
+    /// A connected client: joins the process that hosts, or hosts.
+    ///
+    /// # Errors
+    /// When the data directory cannot be used or nobody answers.
+    pub(crate) async fn client(&self) -> Result<Client, Failure> {
+        let mut role = self.role.lock().await;
+        if let Role::Hosting(host) = &*role {
+            return host.client().await;
+        }
+        if matches!(*role, Role::Left) {
+            return Err(Failure::cluster("this process does not host any more"));
+        }
+        self.place.create()?;
+        let mut search = find::Search::new(&self.place);
+        loop {
+            if let Tried::Locked(lock) = lock::try_exclusive(&self.place)? {
+                let host = Box::new(Host::start(&self.place, lock, self.slots(&role), &self.failed).await?);
+                self.tell_hosting(&role, &host).await;
+                let client = host.client().await;
+                *role = Role::Hosting(host);
+                return client;
+            }
+            if let Some((client, host)) = find::join(&self.place).await {
+                self.tell_joined(&role, &host).await;
+                *role = Role::Joined(host);
+                return Ok(client);
+            }
+            let mut line = None;
+            search.wait(|text| line = Some(text.to_owned())).await?;
+            if let Some(line) = line {
+                self.say(line).await;
+            }
+        }
+    }
+
+    /// As many as the user said, else as the process that hosted before, else as there are processors.
+    fn slots(&self, role: &Role) -> u32 {
+        let before = match role {
+            Role::Joined(host) => Some(host.slots),
+            _ => self.slots_told.map(NonZeroU32::get),
+        };
+        let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        before.unwrap_or_else(|| u32::try_from(processors()).unwrap_or(1))
+    }
+
+    async fn tell_hosting(&self, before: &Role, host: &Host) {
+        if let Role::Joined(gone) = before {
+            let (pid, slots) = (gone.pid, host.slots());
+            self.say(format!("INFRA   process {pid}, which hosted, is gone: this one hosts now · {slots} slots")).await;
+        }
+    }
+
+    async fn tell_joined(&self, before: &Role, host: &HostFile) {
+        let HostFile { pid, slots, .. } = host;
+        if let Role::Joined(gone) = before {
+            if gone.pid != *pid {
+                self.say(format!("INFRA   process {}, which hosted, is gone: process {pid} hosts now", gone.pid)).await;
+            }
+            return;
+        }
+        self.say(format!("joined process {pid}, which hosts this project · {slots} slots for all runs together")).await;
+        if let Some(told) = self.slots_told.filter(|told| told.get() != *slots) {
+            self.say(format!("--slots {told} is refused: the {slots} slots of process {pid} are used")).await;
+        }
+    }
+
+    /// Slots of whoever hosts, as far as is known.
+    pub(crate) async fn slots_now(&self) -> u32 {
+        match &*self.role.lock().await {
+            Role::Hosting(host) => host.slots(),
+            Role::Joined(host) => host.slots,
+            Role::Outside | Role::Left => 0,
+        }
+    }
+
+    /// Whether this process hosts. Never waits: while it is still finding out, the answer is no.
+    pub(crate) fn hosts_now(&self) -> bool {
+        self.role.try_lock().is_ok_and(|role| matches!(*role, Role::Hosting(_)))
+    }
+
+    /// Other live runs that only this process keeps going: complete ones, by id. Empty when another hosts.
+    pub(crate) async fn other_live_runs(&self, own: &str) -> Vec<String> {
+        match &*self.role.lock().await {
+            Role::Hosting(host) => host.live_runs().into_iter().filter(|run| run != own).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Resolves when this process hosted and its coordinator, storage or worker failed for good.
+    pub(crate) async fn failed(&self) -> Failure {
+        let mut failed = self.failed.subscribe();
+        loop {
+            if let Some(failure) = failed.borrow_and_update().clone() {
+                return failure;
+            }
+            if failed.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Why there is no connection, when an error of the client says that it gave up.
+    pub(crate) fn refused(&self) -> Option<Failure> {
+        self.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Stops hosting, in order, where this process does.
+    pub(crate) async fn leave(&self) {
+        let role = std::mem::replace(&mut *self.role.lock().await, Role::Left);
+        if let Role::Hosting(host) = role {
+            host.stop().await;
+        }
+    }
+}
+
+impl Connector for Session {
+    fn connect(&self) -> BoxFuture<'_, Result<Client, ClientError>> {
+        Box::pin(async move {
+            self.client().await.map_err(|failure| {
+                let source = failure.message.clone().into();
+                let endpoint = self.place.data.root().display().to_string();
+                *self.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(failure);
+                // Waiting is done already: asking again would give the same answer.
+                ClientError::GaveUp { attempts: 1, last: Box::new(ClientError::Connect { endpoint, source }) }
+            })
+        })
+    }
+}

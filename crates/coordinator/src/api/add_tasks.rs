@@ -1,0 +1,28 @@
+//! Add a chunk of tasks to a run.
+
+use muster_core::Reply;
+use muster_proto::v1::command::Kind;
+use muster_proto::v1::{AddTasks, AddTasksReply};
+use tonic::Status;
+
+use super::Decision;
+use crate::shared::Shared;
+
+pub(crate) async fn call(shared: &Shared, request: AddTasks) -> Result<AddTasksReply, Status> {
+    decide(request).carry_out(shared, answer).await
+}
+
+fn decide(request: AddTasks) -> Decision<AddTasksReply> {
+    if request.tasks.is_empty() {
+        let (seq, run_id) = (request.seq, &request.run_id);
+        return Decision::Refuse(Status::invalid_argument(format!("chunk {seq} of run {run_id:?} holds no tasks")));
+    }
+    Decision::Propose(Kind::AddTasks(request))
+}
+
+fn answer(reply: Reply) -> Option<AddTasksReply> {
+    match reply {
+        Reply::TasksAdded { tasks } => Some(AddTasksReply { tasks }),
+        _ => None,
+    }
+}

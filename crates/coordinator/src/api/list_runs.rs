@@ -1,0 +1,12 @@
+//! Summaries of runs, newest first.
+
+use muster_proto::v1::{ListRunsReply, ListRunsRequest};
+use tonic::Status;
+
+use crate::query;
+use crate::shared::Shared;
+
+pub(crate) fn call(shared: &Shared, request: &ListRunsRequest) -> Result<ListRunsReply, Status> {
+    shared.check_open()?;
+    Ok(shared.read(|state| query::list_runs(state, request)))
+}

@@ -1,0 +1,12 @@
+//! The workers that are connected or expected back.
+
+use muster_proto::v1::ListWorkersReply;
+use tonic::Status;
+
+use crate::query;
+use crate::shared::Shared;
+
+pub(crate) fn call(shared: &Shared) -> Result<ListWorkersReply, Status> {
+    shared.check_open()?;
+    Ok(shared.read(query::list_workers))
+}

@@ -1,0 +1,96 @@
+//! How a coordinator is set up, and what it asks its host about processes on this machine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_core::limits::{CLOCK_DRIFT_PERCENT, HEARTBEAT_MS, LEASE_TTL_MS, RECONNECT_GRACE_MS};
+use muster_proto::layout::DataDir;
+use muster_proto::v1::{AttemptReport, ProcessIdentity};
+use muster_raft::{Disk, RealDisk};
+
+use crate::clock::{Clock, SystemClock};
+use crate::limits::{TICKS_PER_HEARTBEAT, WATCH_STALL_MS_MAX};
+
+/// Settings of a coordinator.
+#[derive(Clone)]
+pub struct Config {
+    /// Where outputs and archives are.
+    pub data: DataDir,
+    /// Name of the cluster: workers refuse to talk to another one within one life.
+    pub cluster: String,
+    /// How long a lease lives without an answered heartbeat.
+    pub lease_ttl: Duration,
+    /// How often workers beat.
+    pub heartbeat: Duration,
+    /// How long a session may be without a stream before it can be given up.
+    pub reconnect_grace: Duration,
+    /// A watcher that takes nothing for so long is cut off.
+    pub watch_stall: Duration,
+    /// Where archives are written to and read from.
+    pub disk: Arc<dyn Disk>,
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Config {
+    /// The defaults, over a data directory. Needs a runtime.
+    pub fn new(data: DataDir, cluster: impl Into<String>) -> Self {
+        Self {
+            data,
+            cluster: cluster.into(),
+            lease_ttl: Duration::from_millis(LEASE_TTL_MS),
+            heartbeat: Duration::from_millis(HEARTBEAT_MS),
+            reconnect_grace: Duration::from_millis(RECONNECT_GRACE_MS),
+            watch_stall: Duration::from_millis(WATCH_STALL_MS_MAX),
+            disk: Arc::new(RealDisk),
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+
+    /// Time between two ticks of the silence counter.
+    pub(crate) fn tick(&self) -> Duration {
+        (self.heartbeat / TICKS_PER_HEARTBEAT).max(Duration::from_millis(1))
+    }
+
+    /// Ticks of silence after which no keeper lets anything of the session run any more, whatever the clocks
+    /// drifted (rule `self_fencing`). One tick more, because the first one may come at once.
+    pub(crate) fn silence_ticks_max(&self) -> u32 {
+        self.ticks(self.lease_ttl * u32::try_from(100 + CLOCK_DRIFT_PERCENT).expect("a percentage") / 100)
+    }
+
+    /// Ticks without a stream after which a session can be given up.
+    pub(crate) fn grace_ticks(&self) -> u32 {
+        self.ticks(self.reconnect_grace)
+    }
+
+    fn ticks(&self, time: Duration) -> u32 {
+        let ticks = time.as_nanos().div_ceil(self.tick().as_nanos()) + 1;
+        u32::try_from(ticks).unwrap_or(u32::MAX)
+    }
+}
+
+/// What the host knows of worker processes on its own machine. Called from several threads.
+pub trait LocalRecovery: Send + Sync + 'static {
+    /// The process is certainly gone: it ended, or its machine was started anew. `false` for other machines.
+    fn is_gone(&self, process: &ProcessIdentity) -> bool;
+
+    /// Reports of attempts that ended although nobody was there to hear of it, from the spool of a session whose
+    /// process is gone. Waits until everything that the session started has ended. Blocks.
+    ///
+    /// # Errors
+    /// A sentence for people that names the file.
+    fn spooled(&self, session: u64) -> Result<Vec<AttemptReport>, String>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn silence_is_never_shorter_than_the_ttl_and_the_drift_of_clocks() {
+        let config = Config::new(DataDir::new("/nowhere"), "test");
+        let counted = config.tick() * (config.silence_ticks_max() - 1);
+        assert!(counted >= Duration::from_millis(15_150), "{counted:?}");
+        assert!(counted < Duration::from_millis(15_500), "{counted:?}");
+    }
+}

@@ -1,0 +1,98 @@
+//! Bounds of the coordinator's queues, buffers, files and waits, with their relations. Units stand last in each name.
+
+use muster_core::limits as core;
+use muster_proto::limits as wire;
+use muster_raft::limits as raft;
+
+/// Events that wait for the main loop; whoever brings more waits.
+pub const INBOX_EVENTS_MAX: usize = 4_096;
+/// Events taken between two looks at everything else the main loop waits for.
+pub const INBOX_BATCH_EVENTS_MAX: usize = 1_024;
+/// Commands of clients that wait for the log; more are refused and may be tried again. Reports are never refused.
+pub const PENDING_COMMANDS_MAX: usize = 8_192;
+/// Bytes of commands of clients that wait for the log.
+pub const PENDING_BYTES_MAX: usize = 64 << 20;
+/// An entry gets no further command once it has so many bytes.
+pub const ENTRY_BYTES_MAX: usize = 2 << 20;
+/// Encoded options of a run, most of which is its environment: they go along with summaries and first leases.
+pub const RUN_OPTIONS_BYTES_MAX: usize = 1 << 20;
+/// Commands in one entry.
+pub const ENTRY_COMMANDS_MAX: usize = 4_096;
+
+/// Streams of workers at one time.
+pub const CONNECTIONS_MAX: usize = core::SESSIONS_MAX;
+/// Messages on their way to one worker; a worker that takes none is cut off and may come back.
+pub const SESSION_OUTBOX_MESSAGES_MAX: usize = 1_024;
+/// Messages of a worker that come before its registration is durable.
+pub const EARLY_MESSAGES_MAX: usize = 64;
+/// Encoded leases in one message.
+pub const LEASES_MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Runs whose directory and environment a session is known to have; older ones are told again.
+pub const CONTEXTS_TOLD_MAX: usize = 512;
+/// How long a new stream may take to say hello, in milliseconds.
+pub const HELLO_MS_MAX: u64 = 10_000;
+/// Ticks of the silence counter in one heartbeat.
+pub const TICKS_PER_HEARTBEAT: u32 = 4;
+
+/// Watches at one time.
+pub const WATCHES_MAX: usize = 1_024;
+/// Messages on their way to one watcher.
+pub const WATCH_MESSAGES_MAX: usize = 16;
+/// Rows in one message to a watcher.
+pub const WATCH_ROWS_MAX: usize = 1_024;
+/// Encoded rows in one message: to a watcher, or in a page of a listing.
+pub const PAGE_BYTES_MAX: usize = 1 << 20;
+/// Largest row; the outputs of its oldest attempts go first.
+pub const ROW_BYTES_MAX: usize = 512 << 10;
+/// Results that are recorded in this time go to a watcher together, in milliseconds.
+pub const WATCH_GATHER_MS: u64 = 50;
+/// Shortest time between two progress messages, in milliseconds.
+pub const PROGRESS_MS_MIN: u64 = 100;
+/// A watcher that takes nothing for so long is cut off, in milliseconds.
+pub const WATCH_STALL_MS_MAX: u64 = 30_000;
+/// Notes that a watcher may be behind.
+pub const NOTES_MAX: usize = 256;
+/// Notes on recovery kept for those who watch later, over all runs.
+pub const RECOVERED_NOTES_MAX: usize = 1_024;
+/// Tasks looked at for one page of a listing; the page then ends early and says where to go on.
+pub const PAGE_SCAN_TASKS_MAX: u32 = 100_000;
+
+/// Output streams at one time.
+pub const OUTPUT_STREAMS_MAX: usize = 256;
+/// Chunks on their way to one reader of output.
+pub const OUTPUT_CHUNKS_MAX: usize = 4;
+/// How often a growing output is looked at, in milliseconds.
+pub const OUTPUT_POLL_MS: u64 = 100;
+
+/// Tasks in one block of an archive.
+pub const ARCHIVE_BLOCK_TASKS_MAX: usize = 1_024;
+/// A block of an archive is closed once it has so many bytes before compression.
+pub const ARCHIVE_BLOCK_BYTES_MAX: usize = 1 << 20;
+/// Largest block that a reader decompresses.
+pub const ARCHIVE_BLOCK_DECODED_BYTES_MAX: usize = 32 << 20;
+/// Results in one block of the finish order.
+pub const ARCHIVE_ORDER_ENTRIES_MAX: usize = 65_536;
+/// Tasks read from the state at once while an archive is written.
+pub const ARCHIVE_PAGE_TASKS_MAX: u32 = 256;
+/// Largest archive that a reader takes into memory.
+pub const ARCHIVE_BYTES_MAX: usize = 1 << 30;
+/// How long a shutdown waits for an archive that is being written, in milliseconds.
+pub const ARCHIVE_SHUTDOWN_MS_MAX: u64 = 2_000;
+/// How long a shutdown waits for connections to end, in milliseconds.
+pub const SHUTDOWN_MS_MAX: u64 = 2_000;
+
+const _: () = {
+    assert!(ENTRY_BYTES_MAX + wire::MESSAGE_BYTES_MAX < raft::ENTRY_BYTES_MAX, "one more command always fits");
+    assert!(ENTRY_BYTES_MAX < PENDING_BYTES_MAX && ENTRY_COMMANDS_MAX <= PENDING_COMMANDS_MAX);
+    assert!(INBOX_BATCH_EVENTS_MAX <= INBOX_EVENTS_MAX);
+    assert!(SESSION_OUTBOX_MESSAGES_MAX * 4 >= core::SESSION_LEASES_MAX as usize);
+    assert!(LEASES_MESSAGE_BYTES_MAX + wire::TASK_SPEC_BYTES_MAX < wire::MESSAGE_BYTES_MAX);
+    assert!(LEASES_MESSAGE_BYTES_MAX + RUN_OPTIONS_BYTES_MAX < wire::MESSAGE_BYTES_MAX);
+    assert!(PAGE_BYTES_MAX + ROW_BYTES_MAX + wire::TASK_SPEC_BYTES_MAX < wire::MESSAGE_BYTES_MAX);
+    assert!(wire::OUTPUT_HEAD_BYTES_MAX + wire::OUTPUT_TAIL_BYTES_MAX < ROW_BYTES_MAX / 4);
+    assert!(WATCH_GATHER_MS < PROGRESS_MS_MIN && PROGRESS_MS_MIN < WATCH_STALL_MS_MAX);
+    assert!(ARCHIVE_BLOCK_BYTES_MAX + ROW_BYTES_MAX + wire::TASK_SPEC_BYTES_MAX < ARCHIVE_BLOCK_DECODED_BYTES_MAX);
+    assert!(ARCHIVE_ORDER_ENTRIES_MAX * 5 < ARCHIVE_BLOCK_DECODED_BYTES_MAX);
+    assert!(ARCHIVE_PAGE_TASKS_MAX as usize <= ARCHIVE_BLOCK_TASKS_MAX);
+    assert!(TICKS_PER_HEARTBEAT >= 2, "a process that is gone is noticed well before the next heartbeat");
+};

@@ -1,0 +1,343 @@
+//! The main loop of the leader: one closed [`Event`] enum, one loop.
+//!
+//! ```text
+//! events -> commands that wait -> one entry in flight -> applied: effects, then replies -> plan -> next entry
+//! ```
+//!
+//! Whatever comes while an entry is in flight goes into the next one; nothing waits for a timer to be batched.
+//! **Persist, then send, then reply**: an entry is durable on a majority and applied when it lands; only then do
+//! leases and revocations leave for the workers ([`crate::effects`]), and only after those do callers and workers
+//! hear that what they said is recorded ([`crate::settle`]).
+//!
+//! The loop never waits for a worker, a watcher or a file: it sends into bounded queues without waiting, and
+//! watches read the state themselves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::{BoxFuture, OptionFuture};
+use futures::stream::BoxStream;
+use muster_core::{Applied, LogPosition, schedule};
+use muster_proto::v1::command::Kind;
+use muster_proto::v1::{AdvanceTime, AttemptReport, GrantLeases, LogEntry};
+use muster_proto::version::LOG_ENTRY_FORMAT;
+use muster_proto::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tonic::Status;
+
+use crate::archiver::Archiver;
+use crate::config::LocalRecovery;
+use crate::consensus::{Consensus, Leadership, ProposeError};
+use crate::deadlines;
+use crate::limits::{ARCHIVE_SHUTDOWN_MS_MAX, INBOX_BATCH_EVENTS_MAX};
+use crate::pending::{Origin, Pending, ReplySender};
+use crate::refusal::{End, Failure};
+use crate::shared::Shared;
+use crate::worker_sessions::{Sessions, WorkerEvent};
+
+/// Everything that the main loop reacts to.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A client's command, already looked at by its verb.
+    Propose { kind: Kind, reply: ReplySender },
+    /// Something on a worker's stream.
+    Worker(WorkerEvent),
+    /// The spool of a session whose process is gone was read.
+    SpoolRead { session: u64, reports: Result<Vec<AttemptReport>, String> },
+    /// The archive of a run is durable under this digest, or there is none.
+    Archived { run: u64, digest: Result<Option<Bytes>, String> },
+    /// The entry in flight came back.
+    Landed(Result<(LogPosition, Applied), ProposeError>),
+    /// The silence counter.
+    Tick,
+    /// Log time is due to be advanced.
+    TimeDue,
+    /// Who leads.
+    Leadership(Leadership),
+    /// Storage failed for good.
+    Failed(String),
+    /// Told to stop.
+    Shutdown,
+}
+
+/// Where events come from.
+pub(crate) struct Sources {
+    inbox: mpsc::Receiver<Event>,
+    flight: Option<BoxFuture<'static, Result<(LogPosition, Applied), ProposeError>>>,
+    ticks: Interval,
+    time_due: Option<Instant>,
+    leadership: BoxStream<'static, Leadership>,
+    failed: BoxFuture<'static, String>,
+}
+
+impl Sources {
+    pub(crate) fn new(consensus: &dyn Consensus, inbox: mpsc::Receiver<Event>, tick: Duration) -> Self {
+        let mut ticks = tokio::time::interval(tick);
+        // A loop that was paused does not make up for ticks that it missed.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            inbox,
+            flight: None,
+            ticks,
+            time_due: None,
+            leadership: consensus.leadership(),
+            failed: consensus.failed(),
+        }
+    }
+
+    async fn next(&mut self) -> Event {
+        let flying = self.flight.is_some();
+        let flight = OptionFuture::from(self.flight.as_mut());
+        let time_due = OptionFuture::from(self.time_due.map(tokio::time::sleep_until));
+        tokio::select! {
+            biased;
+            why = &mut self.failed => Event::Failed(why),
+            Some(landed) = flight, if flying => {
+                self.flight = None;
+                Event::Landed(landed)
+            }
+            Some(now) = self.leadership.next() => Event::Leadership(now),
+            _ = self.ticks.tick() => Event::Tick,
+            Some(()) = time_due, if !flying => {
+                self.time_due = None;
+                Event::TimeDue
+            }
+            event = self.inbox.recv() => event.unwrap_or(Event::Shutdown),
+        }
+    }
+
+    /// What else is in the inbox already.
+    fn next_waiting(&mut self) -> Option<Event> {
+        self.inbox.try_recv().ok()
+    }
+}
+
+/// The leader's soft state and the loop over it.
+pub(crate) struct MainLoop {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) recovery: Arc<dyn LocalRecovery>,
+    pub(crate) pending: Pending,
+    pub(crate) sessions: Sessions,
+    pub(crate) archiver: Archiver,
+    pub(crate) leadership: Leadership,
+    /// Something changed that may let the scheduler grant more.
+    pub(crate) plan_due: bool,
+    in_flight: Vec<Origin>,
+    time_is_due: bool,
+    last_entry_at: Duration,
+    /// Told to stop: archives may be finished until then.
+    closing_until: Option<Instant>,
+}
+
+impl MainLoop {
+    pub(crate) fn new(shared: Arc<Shared>, recovery: Arc<dyn LocalRecovery>, last_entry_at: Duration) -> Self {
+        Self {
+            archiver: Archiver::new(Arc::clone(&shared)),
+            shared,
+            recovery,
+            pending: Pending::default(),
+            sessions: Sessions::default(),
+            leadership: Leadership::default(),
+            plan_due: false,
+            in_flight: Vec::new(),
+            time_is_due: false,
+            last_entry_at,
+            closing_until: None,
+        }
+    }
+
+    /// Runs until the coordinator ends, and tells everybody who waits why it did.
+    pub(crate) async fn run(mut self, mut sources: Sources) {
+        let end = loop {
+            let event = sources.next().await;
+            if let Err(end) = self.handle_batch(event, &mut sources) {
+                break end;
+            }
+            if sources.flight.is_none() {
+                sources.flight = self.take_off();
+            }
+            if self.may_close() {
+                break End::ShuttingDown;
+            }
+            sources.time_due = self.time_due();
+        };
+        self.finish(end, sources).await;
+    }
+
+    /// Handles an event and what waits in the inbox already, so that the next entry takes all of it.
+    fn handle_batch(&mut self, event: Event, sources: &mut Sources) -> Result<(), End> {
+        self.handle(event)?;
+        for _ in 1..INBOX_BATCH_EVENTS_MAX {
+            let Some(event) = sources.next_waiting() else { break };
+            self.handle(event)?;
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), End> {
+        match event {
+            Event::Propose { kind, reply } => self.accept(kind, reply),
+            Event::Worker(event) => self.worker_event(event),
+            Event::SpoolRead { session, reports } => self.spool_read(session, reports),
+            Event::Archived { run, digest } => self.archived(run, digest),
+            Event::Landed(landed) => self.landed(landed)?,
+            Event::Tick => self.tick(),
+            Event::TimeDue => self.time_is_due = true,
+            Event::Leadership(now) => self.lead(now),
+            Event::Failed(why) => return Err(End::Failed(why)),
+            Event::Shutdown => self.close(),
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        let limit = Duration::from_millis(ARCHIVE_SHUTDOWN_MS_MAX);
+        self.closing_until.get_or_insert_with(|| Instant::now() + limit);
+    }
+
+    /// Told to stop, and either all that ended is archived or that takes too long.
+    fn may_close(&self) -> bool {
+        self.closing_until.is_some_and(|until| self.archiver.is_idle() || until <= Instant::now())
+    }
+
+    fn accept(&mut self, kind: Kind, reply: ReplySender) {
+        if self.leadership.is_leader {
+            return self.pending.push_or_refuse(kind, reply);
+        }
+        // A caller that has gone away needs no answer.
+        let _ = reply.send(Err(Failure::Coordinator(Status::unavailable(self.no_leader()))));
+    }
+
+    fn no_leader(&self) -> String {
+        format!("this node does not lead in term {}: ask again, or another node", self.leadership.term)
+    }
+
+    fn lead(&mut self, now: Leadership) {
+        let before = std::mem::replace(&mut self.leadership, now);
+        if now == before {
+            return;
+        }
+        if now.is_leader {
+            tracing::info!(term = now.term, "this node leads");
+            self.shared.read(|state| self.sessions.begin_term(state));
+            self.archiver.begin_term();
+            self.plan_due = true;
+            if before.term > 0 {
+                self.note_leader_changed(now.term);
+            }
+            return;
+        }
+        let status = Status::unavailable(self.no_leader());
+        self.sessions.cut_all(&status);
+        let waiting = self.pending.take_origins();
+        self.fail(waiting, &Failure::Coordinator(status));
+    }
+
+    fn landed(&mut self, landed: Result<(LogPosition, Applied), ProposeError>) -> Result<(), End> {
+        let origins = std::mem::take(&mut self.in_flight);
+        match landed {
+            Ok((_, applied)) => {
+                fail::fail_point!("coordinator-after-apply");
+                self.carry_out(applied.effects);
+                fail::fail_point!("coordinator-before-reply");
+                self.settle(origins, applied.replies);
+                self.plan_due = true;
+                Ok(())
+            }
+            Err(error) => {
+                self.fail(origins, &Failure::from(&error));
+                match error {
+                    ProposeError::Fatal(why) => Err(End::Failed(why)),
+                    ProposeError::Unavailable(_) => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Makes the next entry of what waits, with the grants of a fresh plan.
+    fn take_off(&mut self) -> Option<BoxFuture<'static, Result<(LogPosition, Applied), ProposeError>>> {
+        if !self.leadership.is_leader {
+            return None;
+        }
+        self.plan();
+        if self.pending.is_empty() && std::mem::take(&mut self.time_is_due) {
+            self.pending.push(Kind::AdvanceTime(AdvanceTime {}), Origin::Time);
+        }
+        let (commands, origins) = self.pending.take_entry();
+        if commands.is_empty() {
+            return None;
+        }
+        self.time_is_due = false;
+        self.in_flight = origins;
+        let entry = self.entry(commands);
+        let consensus = Arc::clone(&self.shared.consensus);
+        fail::fail_point!("coordinator-before-propose");
+        Some(Box::pin(async move { consensus.propose(entry).await }))
+    }
+
+    fn entry(&mut self, commands: Vec<muster_proto::v1::Command>) -> LogEntry {
+        let now = self.shared.config.clock.monotonic();
+        let elapsed = now.saturating_sub(std::mem::replace(&mut self.last_entry_at, now));
+        LogEntry {
+            format: LOG_ENTRY_FORMAT,
+            elapsed_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+            wall_ms: self.shared.config.clock.wall_ms(),
+            commands,
+        }
+    }
+
+    /// Plans grants if something changed. They ride along with an entry that goes anyway; an entry of their own
+    /// they get only when a worker has nothing left in its queue, so that grants do not cost a write each.
+    fn plan(&mut self) {
+        if !self.plan_due {
+            return;
+        }
+        let credits = self.sessions.credits();
+        if credits.is_empty() {
+            return;
+        }
+        let rides_along = !self.pending.is_empty() || self.time_is_due;
+        let plan = self.shared.read(|state| {
+            let starves = |id: &u64| state.session(*id).is_some_and(|session| session.lease_count() <= session.slots());
+            (rides_along || credits.keys().any(starves)).then(|| schedule::plan(state, &credits))
+        });
+        let Some(grants) = plan else { return };
+        self.plan_due = false;
+        for grant in &grants {
+            self.sessions.spend_credit(grant.session);
+        }
+        if !grants.is_empty() {
+            self.pending.push(Kind::GrantLeases(GrantLeases { grants }), Origin::Grants);
+        }
+    }
+
+    /// When log time must be advanced if nothing else does it.
+    fn time_due(&self) -> Option<Instant> {
+        if !self.leadership.is_leader {
+            return None;
+        }
+        let (wakeup_ms, log_time_us) = self.shared.read(|state| (state.next_wakeup_ms(), state.log_time().us()));
+        let since_entry = self.shared.config.clock.monotonic().saturating_sub(self.last_entry_at);
+        deadlines::due_in(wakeup_ms, log_time_us, since_entry).map(|due_in| Instant::now() + due_in)
+    }
+
+    /// Tells everybody who waits. An entry in flight is waited for if the end is orderly, so that its callers
+    /// learn what became of it.
+    async fn finish(mut self, end: End, mut sources: Sources) {
+        if let (End::ShuttingDown, Some(flight)) = (&end, sources.flight.take()) {
+            // A failure is told to those in flight by `landed`; there is nothing else left to stop.
+            let _ = self.landed(flight.await);
+        }
+        tracing::info!(?end, "the coordinator ends");
+        let failure = Failure::Coordinator(end.status());
+        self.shared.finish(end);
+        let in_flight = std::mem::take(&mut self.in_flight);
+        self.fail(in_flight, &failure);
+        let waiting = self.pending.take_origins();
+        self.fail(waiting, &failure);
+        self.sessions.cut_all(&failure.into());
+        self.archiver.stop();
+    }
+}

@@ -1,0 +1,110 @@
+//! What an applied entry means for those whose commands were in it. Comes after its effects were sent.
+
+use muster_core::{Refusal, Reply};
+use muster_proto::v1::coordinator_message::Kind;
+use muster_proto::v1::{ReportsDone, Welcome};
+use tonic::Status;
+
+use crate::main_loop::MainLoop;
+use crate::pending::Origin;
+use crate::refusal::{Failure, refused};
+use crate::worker_sessions::dispatch;
+
+type Answer = Result<Reply, Refusal>;
+
+impl MainLoop {
+    /// One answer for each command, in order.
+    pub(crate) fn settle(&mut self, origins: Vec<Origin>, answers: Vec<Answer>) {
+        debug_assert_eq!(origins.len(), answers.len(), "one answer for each command");
+        for (origin, answer) in origins.into_iter().zip(answers) {
+            self.settle_one(origin, answer);
+        }
+    }
+
+    fn settle_one(&mut self, origin: Origin, answer: Answer) {
+        match (origin, answer) {
+            // A caller that has gone away needs no answer.
+            (Origin::Caller(reply), answer) => drop(reply.send(answer.map_err(Failure::Refused))),
+            (Origin::Hello { connection }, answer) => self.settle_hello(connection, answer),
+            (Origin::Reports { connection, seq }, Ok(_)) => {
+                self.sessions.send_to(connection, Kind::ReportsDone(ReportsDone { seq }));
+            }
+            (Origin::Reports { connection, .. }, Err(refusal)) => {
+                self.sessions.refused(connection, refused(&refusal));
+            }
+            (Origin::Expiry { session, tokens }, Ok(answer)) => {
+                tracing::warn!(session, leases = tokens.len(), ?answer, "leases of a silent worker expired");
+                self.sessions.expired(session, tokens);
+            }
+            (Origin::Expiry { session, .. }, Err(refusal)) => {
+                tracing::warn!(session, %refusal, "leases of a silent worker did not expire");
+                self.sessions.stays(session);
+            }
+            (Origin::Lost { .. }, Ok(_)) => {}
+            (Origin::Lost { session }, Err(refusal)) => self.sessions.ended(session, &refusal.to_string()),
+            (Origin::Spool { session }, answer) => tracing::info!(session, ?answer, "spooled reports recorded"),
+            (Origin::Grants, answer) => tracing::trace!(?answer, "granted"),
+            (Origin::Archive { run_id }, answer) => {
+                tracing::debug!(run_id, ?answer, "archived");
+                self.archiver.settled();
+            }
+            (Origin::Time, _) => {}
+        }
+    }
+
+    fn settle_hello(&mut self, connection: u64, answer: Answer) {
+        match answer {
+            Ok(Reply::WorkerRegistered { session, existed }) => self.welcome(connection, session, existed),
+            Ok(other) => {
+                tracing::error!(?other, "a bug: register_worker was answered with something else");
+                self.sessions.refused(connection, Status::internal("register_worker was not answered"));
+            }
+            Err(refusal) => self.sessions.refused(connection, refused(&refusal)),
+        }
+    }
+
+    /// The session has this stream now. One that comes back is told again what it holds, and what is wanted back.
+    fn welcome(&mut self, connection: u64, session: u64, existed: bool) {
+        let sessions = &mut self.sessions;
+        let bound = self.shared.read(|state| {
+            let session = state.session(session)?;
+            let early = sessions.bind(connection, session)?;
+            let held: Vec<_> = session.leases().collect();
+            let told = sessions.told(session.id())?;
+            Some((early, dispatch::leases(state, told, &held), dispatch::revokes(state, &held)))
+        });
+        // The session or its stream is over already.
+        let Some((early, leases, revokes)) = bound else { return };
+        let config = &self.shared.config;
+        let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let welcome = Welcome {
+            session,
+            lease_ttl_ms: ms(config.lease_ttl),
+            heartbeat_ms: ms(config.heartbeat),
+            cluster: config.cluster.clone(),
+        };
+        tracing::debug!(session, connection, existed, leases = leases.len(), "welcome");
+        self.sessions.send(session, Kind::Welcome(welcome));
+        leases.into_iter().for_each(|leases| self.sessions.send(session, Kind::Leases(leases)));
+        revokes.into_iter().for_each(|revoke| self.sessions.send(session, Kind::Revoke(revoke)));
+        early.into_iter().for_each(|said| self.said(connection, session, said));
+    }
+
+    /// Nothing became of these commands.
+    pub(crate) fn fail(&mut self, origins: Vec<Origin>, failure: &Failure) {
+        for origin in origins {
+            match origin {
+                // A caller that has gone away needs no answer.
+                Origin::Caller(reply) => drop(reply.send(Err(failure.clone()))),
+                Origin::Hello { connection } | Origin::Reports { connection, .. } => {
+                    self.sessions.refused(connection, failure.clone().into());
+                }
+                Origin::Expiry { session, .. } | Origin::Lost { session } | Origin::Spool { session } => {
+                    self.sessions.stays(session);
+                }
+                Origin::Archive { .. } => self.archiver.settled(),
+                Origin::Grants | Origin::Time => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What the main loop, the API and the streams share.
+
+use std::sync::Arc;
+
+use muster_core::{Reply, State};
+use muster_proto::v1::command::Kind;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tonic::Status;
+
+use crate::archive::{ArchiveReader, DirArchive};
+use crate::config::Config;
+use crate::consensus::Consensus;
+use crate::limits::{OUTPUT_STREAMS_MAX, WATCHES_MAX};
+use crate::main_loop::Event;
+use crate::query::{Answer, QueryError};
+use crate::refusal::{End, Failure};
+use crate::running::RunningTable;
+use crate::signals::Signals;
+
+/// One for each coordinator.
+pub(crate) struct Shared {
+    pub(crate) consensus: Arc<dyn Consensus>,
+    pub(crate) config: Config,
+    pub(crate) signals: Signals,
+    pub(crate) running: RunningTable,
+    pub(crate) watches: Arc<Semaphore>,
+    pub(crate) output_streams: Arc<Semaphore>,
+    archive: Arc<dyn ArchiveReader>,
+    inbox: mpsc::Sender<Event>,
+    end: watch::Sender<Option<End>>,
+}
+
+impl Shared {
+    pub(crate) fn new(consensus: Arc<dyn Consensus>, config: Config, inbox: mpsc::Sender<Event>) -> Self {
+        let archive = Arc::new(DirArchive::new(Arc::clone(&config.disk), config.data.clone()));
+        Self {
+            consensus,
+            config,
+            signals: Signals::default(),
+            running: RunningTable::default(),
+            watches: Arc::new(Semaphore::new(WATCHES_MAX)),
+            output_streams: Arc::new(Semaphore::new(OUTPUT_STREAMS_MAX)),
+            archive,
+            inbox,
+            end: watch::Sender::new(None),
+        }
+    }
+
+    /// Reads the applied state; be brief.
+    pub(crate) fn read<R>(&self, reader: impl FnOnce(&State) -> R) -> R {
+        self.consensus.read(reader)
+    }
+
+    /// The way to the main loop.
+    pub(crate) fn inbox(&self) -> mpsc::Sender<Event> {
+        self.inbox.clone()
+    }
+
+    /// Says that everything ends. The first reason stays.
+    pub(crate) fn finish(&self, end: End) {
+        self.end.send_if_modified(|before| {
+            let first = before.is_none();
+            before.get_or_insert(end);
+            first
+        });
+    }
+
+    /// Why everything ended, if it did.
+    pub(crate) fn end(&self) -> Option<End> {
+        self.end.borrow().clone()
+    }
+
+    /// Resolves when everything ends.
+    pub(crate) async fn ended(&self) -> End {
+        let mut end = self.end.subscribe();
+        match end.wait_for(Option::is_some).await.map(|end| end.clone()) {
+            Ok(Some(end)) => end,
+            // The sender lives as long as self does.
+            Ok(None) | Err(_) => End::ShuttingDown,
+        }
+    }
+
+    /// Nothing new begins after the end.
+    pub(crate) fn check_open(&self) -> Result<(), Status> {
+        self.end().map_or(Ok(()), |end| Err(end.status()))
+    }
+
+    /// What a caller is told whose answer will not come.
+    fn gone(&self) -> Status {
+        self.end().unwrap_or(End::ShuttingDown).status()
+    }
+
+    /// Has a command put into the log; answers when it is durable and applied.
+    pub(crate) async fn propose(&self, kind: Kind) -> Result<Reply, Status> {
+        self.check_open()?;
+        let (sender, reply) = oneshot::channel();
+        self.inbox.send(Event::Propose { kind, reply: sender }).await.map_err(|_| self.gone())?;
+        match reply.await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(Failure::Refused(refusal))) => Err(Failure::Refused(refusal).into()),
+            Ok(Err(Failure::Coordinator(status))) => Err(status),
+            Err(_) => Err(self.gone()),
+        }
+    }
+
+    /// Completes an answer; files are read on a thread that may wait for them.
+    pub(crate) async fn resolve<T: Send + 'static>(&self, answer: Answer<T>) -> Result<T, Status> {
+        let reading = match answer {
+            Answer::Ready(answer) => return Ok(answer),
+            reading @ Answer::Archived(_) => reading,
+        };
+        let archive = Arc::clone(&self.archive);
+        let read = tokio::task::spawn_blocking(move || reading.resolve(archive.as_ref())).await;
+        let read: Result<T, QueryError> = read.map_err(|_| self.gone())?;
+        read.map_err(Status::from)
+    }
+}

@@ -1,0 +1,152 @@
+//! What the main loop does about workers: their streams, what they say, their silence.
+
+use std::sync::Arc;
+
+use muster_proto::v1::command::Kind;
+use muster_proto::v1::{AttemptReport, Expiry, ExpireLeases, FinishAttempts, NoteKind, Reports, WorkerLost};
+
+use crate::main_loop::{Event, MainLoop};
+use crate::pending::Origin;
+use crate::recover;
+use crate::running::RunningAttempt;
+use crate::signals::note;
+use crate::worker_sessions::reports::hold_to_limits;
+use crate::worker_sessions::silence::{Over, SilenceLimits};
+use crate::worker_sessions::{Said, WorkerEvent};
+
+impl MainLoop {
+    pub(crate) fn worker_event(&mut self, event: WorkerEvent) {
+        match event {
+            WorkerEvent::Opened { outbox, .. } if !self.leadership.is_leader => {
+                outbox.fail(tonic::Status::unavailable("this node does not lead: dial another one"));
+            }
+            WorkerEvent::Opened { connection, hello, outbox } => {
+                self.sessions.opened(connection, outbox);
+                self.pending.push(Kind::RegisterWorker(hello), Origin::Hello { connection });
+            }
+            WorkerEvent::Said { connection, said } => {
+                if let Some((session, said)) = self.sessions.said(connection, said) {
+                    self.said(connection, session, said);
+                }
+            }
+            WorkerEvent::Closed { connection } => {
+                if let Some(session) = self.sessions.closed(connection) {
+                    tracing::info!(session, "a worker's stream is closed");
+                }
+            }
+        }
+    }
+
+    /// A worker said something on the stream of its session.
+    pub(crate) fn said(&mut self, connection: u64, session: u64, said: Said) {
+        match said {
+            Said::Heartbeat(seq) => self.sessions.heartbeat(session, seq),
+            Said::Reports(reports) => self.reported(connection, session, reports),
+            Said::Started(tokens) => self.started(session, &tokens),
+            Said::Credits(credits) => {
+                self.sessions.set_credits(session, credits);
+                self.plan_due = true;
+            }
+        }
+    }
+
+    fn reported(&mut self, connection: u64, session: u64, reports: Reports) {
+        let Reports { seq, mut reports } = reports;
+        let cut = hold_to_limits(&mut reports);
+        if cut > 0 {
+            tracing::warn!(session, cut, "a worker's reports were longer than they may be and were cut");
+        }
+        self.attempts_ended(&reports);
+        self.pending.push(Kind::FinishAttempts(FinishAttempts { session, reports }), Origin::Reports { connection, seq });
+    }
+
+    fn attempts_ended(&self, reports: &[AttemptReport]) {
+        let ended = reports.iter().filter_map(|report| Some((report.task?.run, report.token)));
+        self.shared.running.ended(ended);
+    }
+
+    fn started(&mut self, session: u64, tokens: &[u64]) {
+        let Some(worker) = self.sessions.get(session).map(|soft| Arc::clone(&soft.name)) else { return };
+        let since = self.shared.config.clock.monotonic();
+        let held: Vec<_> = self.shared.read(|state| {
+            let leases = state.session(session).into_iter().flat_map(|session| session.leases());
+            leases.filter(|(token, _)| tokens.contains(token)).collect()
+        });
+        for (token, task) in held {
+            let attempt = RunningAttempt { index: task.index, session, worker: Arc::clone(&worker), since };
+            self.shared.running.started(task.run, token, attempt);
+        }
+    }
+
+    /// One tick of the silence counter.
+    pub(crate) fn tick(&mut self) {
+        if !self.leadership.is_leader {
+            return;
+        }
+        let config = &self.shared.config;
+        let limits = SilenceLimits {
+            silence_ticks_max: config.silence_ticks_max(),
+            grace_ticks: config.grace_ticks(),
+        };
+        let recovery = Arc::clone(&self.recovery);
+        for over in self.sessions.tick(limits, |process| recovery.is_gone(process)) {
+            match over {
+                Over::Leases(session) => self.expire(session),
+                Over::Session(session) => {
+                    self.give_up(session, "its stream was closed and it did not come back in time".into());
+                }
+                Over::Process(session) => self.read_spool(session),
+            }
+        }
+    }
+
+    /// Takes the leases of a silent session back, naming all that this leader counted on.
+    fn expire(&mut self, session: u64) {
+        let expiry = |(token, task)| Expiry { task: Some(task), token, session };
+        let expiries: Vec<_> = self.shared.read(|state| {
+            state.session(session).into_iter().flat_map(|session| session.leases()).map(expiry).collect()
+        });
+        if expiries.is_empty() {
+            return;
+        }
+        self.sessions.expiring(session);
+        self.shared.running.session_ended(session);
+        let tokens = expiries.iter().map(|expiry| expiry.token).collect();
+        let expire = ExpireLeases { term: self.leadership.term, expiries };
+        self.pending.push(Kind::ExpireLeases(expire), Origin::Expiry { session, tokens });
+    }
+
+    fn give_up(&mut self, session: u64, reason: String) {
+        let lost = WorkerLost { session, reason, preempted: false };
+        self.pending.push(Kind::WorkerLost(lost), Origin::Lost { session });
+    }
+
+    /// The process of a session is gone: what its keeper still recorded comes first. Reading it waits for the
+    /// keeper to end, so it happens on a thread of its own.
+    fn read_spool(&self, session: u64) {
+        let (recovery, inbox) = (Arc::clone(&self.recovery), self.shared.inbox());
+        tokio::task::spawn_blocking(move || {
+            let reports = recovery.spooled(session);
+            if inbox.blocking_send(Event::SpoolRead { session, reports }).is_err() {
+                tracing::debug!(session, "the spool was read too late: the coordinator has ended");
+            }
+        });
+    }
+
+    /// Reports first, then the session's end: what was done is not repeated.
+    pub(crate) fn spool_read(&mut self, session: u64, reports: Result<Vec<AttemptReport>, String>) {
+        let reports = reports.unwrap_or_else(|why| {
+            tracing::error!(session, why, "the spool of a session cannot be read: its attempts run again");
+            let text = format!("results of a worker that is gone cannot be read, its attempts run again: {why}");
+            self.shared.signals.note(None, &note(NoteKind::Warning, text));
+            Vec::new()
+        });
+        for finish in recover::finish_attempts(session, reports) {
+            self.attempts_ended(&finish.reports);
+            self.pending.push(Kind::FinishAttempts(finish), Origin::Spool { session });
+        }
+        let process = self.sessions.get(session).and_then(|soft| soft.process.as_ref());
+        let pid = process.map_or_else(|| "unknown".into(), |process| process.pid.to_string());
+        self.give_up(session, format!("its process (pid {pid}) is gone"));
+    }
+}

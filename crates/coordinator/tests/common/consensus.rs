@@ -1,0 +1,151 @@
+//! A log in memory over a bare state, that a test can hold up or let fail.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
+use muster_coordinator::{Consensus, ConsensusStatus, Leadership, ProposeError};
+use muster_core::{Applied, LogPosition, State};
+use muster_proto::v1::LogEntry;
+use muster_proto::v1::command::Kind;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+
+#[derive(Clone)]
+pub struct MemConsensus(Arc<Inner>);
+
+struct Inner {
+    state: RwLock<State>,
+    entries: Mutex<Vec<LogEntry>>,
+    applied: watch::Sender<u64>,
+    leadership: watch::Sender<Leadership>,
+    held: watch::Sender<bool>,
+    fatal: watch::Sender<Option<String>>,
+}
+
+impl MemConsensus {
+    pub fn new() -> Self {
+        Self(Arc::new(Inner {
+            state: RwLock::new(State::new()),
+            entries: Mutex::default(),
+            applied: watch::Sender::new(0),
+            leadership: watch::Sender::new(Leadership { term: 1, is_leader: true }),
+            held: watch::Sender::new(false),
+            fatal: watch::Sender::new(None),
+        }))
+    }
+
+    /// Entries stay in flight until they are released.
+    pub fn hold(&self, held: bool) {
+        self.0.held.send_replace(held);
+    }
+
+    /// Storage fails.
+    pub fn fail(&self, why: &str) {
+        self.0.fatal.send_replace(Some(why.into()));
+    }
+
+    /// Another term begins.
+    pub fn elect(&self, term: u64, is_leader: bool) {
+        self.0.leadership.send_replace(Leadership { term, is_leader });
+    }
+
+    pub fn read<R>(&self, reader: impl FnOnce(&State) -> R) -> R {
+        reader(&self.0.state.read())
+    }
+
+    /// The commands of all entries, in order.
+    pub fn commands(&self) -> Vec<Kind> {
+        let entries = self.0.entries.lock();
+        entries.iter().flat_map(|entry| &entry.commands).filter_map(|command| command.kind.clone()).collect()
+    }
+
+    pub fn entry_count(&self) -> usize {
+        self.0.entries.lock().len()
+    }
+
+    pub async fn until(&self, what: &str, condition: impl Fn(&State) -> bool) {
+        let mut applied = self.0.applied.subscribe();
+        let waiting = async {
+            while !self.read(&condition) {
+                applied.changed().await.expect("the log lives");
+            }
+        };
+        let minutes = std::time::Duration::from_secs(600);
+        assert!(tokio::time::timeout(minutes, waiting).await.is_ok(), "never happened: {what}");
+    }
+
+    fn apply(&self, entry: LogEntry) -> (LogPosition, Applied) {
+        let mut state = self.0.state.write();
+        let at = LogPosition { term: self.0.leadership.borrow().term, index: state.applied().index + 1 };
+        let applied = state.apply(at, &entry);
+        drop(state);
+        self.0.entries.lock().push(entry);
+        self.0.applied.send_replace(at.index);
+        (at, applied)
+    }
+}
+
+impl Consensus for MemConsensus {
+    fn propose(&self, entry: LogEntry) -> BoxFuture<'_, Result<(LogPosition, Applied), ProposeError>> {
+        async move {
+            let (mut held, mut fatal) = (self.0.held.subscribe(), self.0.fatal.subscribe());
+            tokio::select! {
+                biased;
+                why = fatal.wait_for(Option::is_some) => {
+                    let why = why.expect("the log lives").clone();
+                    return Err(ProposeError::Fatal(why.expect("was waited for")));
+                }
+                released = held.wait_for(|held| !held) => drop(released),
+            }
+            if !self.0.leadership.borrow().is_leader {
+                return Err(ProposeError::Unavailable("this node is not the leader".into()));
+            }
+            // As over a disk: the answer comes later, not from within the call.
+            tokio::task::yield_now().await;
+            Ok(self.apply(entry))
+        }
+        .boxed()
+    }
+
+    fn read_with(&self, reader: &mut dyn FnMut(&State)) {
+        reader(&self.0.state.read());
+    }
+
+    fn status(&self) -> ConsensusStatus {
+        let Leadership { term, is_leader } = *self.0.leadership.borrow();
+        let applied_index = self.read(|state| state.applied().index);
+        ConsensusStatus {
+            node: "n1".into(),
+            leader: is_leader,
+            term,
+            last_log_index: applied_index,
+            applied_index,
+            snapshot_index: 0,
+        }
+    }
+
+    fn leadership(&self) -> BoxStream<'static, Leadership> {
+        let changes = self.0.leadership.subscribe();
+        let next = |(mut changes, first): (watch::Receiver<Leadership>, bool)| async move {
+            if !first {
+                changes.changed().await.ok()?;
+            }
+            let now = *changes.borrow_and_update();
+            Some((now, (changes, false)))
+        };
+        futures::stream::unfold((changes, true), next).boxed()
+    }
+
+    fn failed(&self) -> BoxFuture<'static, String> {
+        let mut fatal = self.0.fatal.subscribe();
+        async move {
+            match fatal.wait_for(Option::is_some).await.map(|why| why.clone()) {
+                Ok(Some(why)) => why,
+                Ok(None) | Err(_) => std::future::pending().await,
+            }
+        }
+        .boxed()
+    }
+}

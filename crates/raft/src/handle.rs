@@ -1,0 +1,285 @@
+//! The running node as everyone else sees it: propose, read, status, leadership, failure, shutdown.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use muster_core::{Applied, LogPosition, State};
+use muster_proto::Message;
+use muster_proto::v1::LogEntry;
+use muster_proto::version::LOG_ENTRY_FORMAT;
+use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, Fatal, RaftError};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::AbortHandle;
+
+use crate::error::ProposeError;
+use crate::failure::{Failure, StorageFailure};
+use crate::identity::Identity;
+use crate::limits::{ENTRY_BYTES_MAX, PROPOSALS_IN_FLIGHT_BYTES_MAX};
+use crate::start::close;
+use crate::state_machine::Shared;
+use crate::type_config::{EntryBytes, Raft, TypeConfig, position};
+use crate::wal::Wal;
+
+/// Who leads, as this node knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The current term.
+    pub term: u64,
+    /// This node leads in it.
+    pub is_leader: bool,
+}
+
+/// How far a node is. `purged <= snapshot <= applied <= last_log`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RaftStatus {
+    /// The node's name.
+    pub node: String,
+    /// Its Raft id: random, minted at its first start.
+    pub incarnation: u64,
+    /// Id of the cluster.
+    pub cluster: u128,
+    /// The current term.
+    pub term: u64,
+    /// This node leads in it.
+    pub leader: bool,
+    /// Index of the last entry in the log.
+    pub last_log: u64,
+    /// Index of the last applied entry.
+    pub applied: u64,
+    /// Index of the last entry in the newest snapshot.
+    pub snapshot: Option<u64>,
+    /// Index of the last entry that is no longer in the log.
+    pub purged: Option<u64>,
+    /// Bytes of an interrupted write that this start cut off the end of the log.
+    pub torn_bytes: u64,
+}
+
+/// A running node. Clones are the same node.
+#[derive(Clone)]
+pub struct RaftHandle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    parts: Parts,
+    in_flight: Semaphore,
+    leadership: watch::Receiver<Leadership>,
+    tasks: Vec<AbortHandle>,
+}
+
+/// What a running node is made of.
+pub(crate) struct Parts {
+    pub(crate) raft: Raft,
+    pub(crate) identity: Identity,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) wal: Arc<dyn Wal>,
+    pub(crate) failure: Failure,
+    pub(crate) torn_bytes: u64,
+}
+
+impl RaftHandle {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let (raft, failure) = (parts.raft.clone(), parts.failure.clone());
+        let (told, leadership) = watch::channel(leadership_of(&parts.raft));
+        let tasks = [
+            tokio::spawn(tell_leadership(raft.clone(), failure, told)).abort_handle(),
+            tokio::spawn(take_due_snapshots(raft.clone(), parts.shared.clone())).abort_handle(),
+            tokio::spawn(purge_after_snapshots(raft, parts.shared.clone())).abort_handle(),
+        ];
+        let in_flight = Semaphore::new(PROPOSALS_IN_FLIGHT_BYTES_MAX);
+        Self { inner: Arc::new(Inner { parts, in_flight, leadership, tasks: tasks.into() }) }
+    }
+
+    /// Proposes an entry and returns what applying it gave, after it was fsynced by a majority and applied here.
+    ///
+    /// Sets the entry's format version. Waits while too much is under way. When the future is dropped, the entry
+    /// may still take effect.
+    pub async fn propose(&self, mut entry: LogEntry) -> Result<(LogPosition, Applied), ProposeError> {
+        let parts = &self.inner.parts;
+        entry.format = LOG_ENTRY_FORMAT;
+        let bytes = entry.encode_to_vec();
+        if bytes.len() > ENTRY_BYTES_MAX {
+            return Err(ProposeError::TooLarge { bytes: bytes.len(), max: ENTRY_BYTES_MAX });
+        }
+        let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let _share = self.inner.in_flight.acquire_many(size).await.map_err(|_| self.ended())?;
+        match parts.raft.client_write(EntryBytes(bytes.into())).await {
+            Ok(written) => Ok((position(&written.log_id), written.data)),
+            Err(RaftError::APIError(refusal)) => Err(refused(refusal)),
+            Err(RaftError::Fatal(fatal)) => {
+                note_end(&parts.failure, &fatal);
+                Err(self.ended())
+            }
+        }
+    }
+
+    /// Reads the state after some applied entry. What `propose` returned is in it.
+    pub fn read<R>(&self, f: impl FnOnce(&State) -> R) -> R {
+        f(&self.inner.parts.shared.machine.read().state)
+    }
+
+    /// How far this node is.
+    pub fn status(&self) -> RaftStatus {
+        let Parts { raft, identity, shared, wal, torn_bytes, .. } = &self.inner.parts;
+        // In this order, so that each is at least the one before; a closed log leaves what was last reported.
+        let purged = wal.pointers().ok().and_then(|log| log.purged);
+        let snapshot = shared.snapshots.current().and_then(|snapshot| snapshot.meta.last_log_id);
+        let applied = shared.machine.read().applied;
+        let last_log = wal.pointers().ok().and_then(|log| log.last);
+        let metrics = raft.metrics();
+        let now = metrics.borrow_watched();
+        RaftStatus {
+            node: identity.node.clone(),
+            incarnation: identity.incarnation,
+            cluster: identity.cluster,
+            term: now.current_term,
+            leader: now.state == ServerState::Leader,
+            last_log: last_log.map(|id| id.index()).max(now.last_log_index).unwrap_or(0),
+            applied: applied.map_or(0, |id| id.index()),
+            snapshot: snapshot.map(|id| id.index()),
+            purged: purged.max(now.purged).map(|id| id.index()),
+            torn_bytes: *torn_bytes,
+        }
+    }
+
+    /// Term and leadership, with every change.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.inner.leadership.clone()
+    }
+
+    /// Resolves when storage failed. Nothing is acknowledged any more; the process must end. Never resolves
+    /// otherwise.
+    pub fn failed(&self) -> impl Future<Output = StorageFailure> + Send + 'static {
+        let failure = self.inner.parts.failure.clone();
+        async move {
+            let mut cell = failure.subscribe();
+            loop {
+                if let Some(why) = cell.borrow_and_update().clone() {
+                    return why;
+                }
+                if cell.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+
+    /// Takes a snapshot of what is applied now and returns when it is on disk.
+    pub async fn snapshot(&self) -> Result<(), ProposeError> {
+        let Parts { raft, shared, failure, .. } = &self.inner.parts;
+        let applied = shared.machine.read().applied;
+        let mut progress = raft.watch_snapshot_progress();
+        let due = async {
+            raft.trigger().snapshot().await.map_err(|fatal| note_end(failure, &fatal))?;
+            progress.wait_until_ge(&applied).await.map(drop).map_err(|_| ())
+        };
+        due.await.map_err(|()| self.ended())
+    }
+
+    /// Ends the node and gives up its files: they can be opened again when this returns, whatever it returns.
+    /// An error says that storage had failed, or did so while the last bytes were written; what was acknowledged
+    /// is safe all the same.
+    pub async fn shutdown(self) -> Result<(), StorageFailure> {
+        let Parts { raft, wal, failure, .. } = &self.inner.parts;
+        self.inner.in_flight.close();
+        for task in &self.inner.tasks {
+            task.abort();
+        }
+        raft.shutdown().await.map_err(|error| failure.record(format!("the consensus core ended badly: {error}")))?;
+        close(wal.clone()).await.map_err(|error| failure.record(error))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn raft(&self) -> &Raft {
+        &self.inner.parts.raft
+    }
+
+    #[cfg(test)]
+    pub(crate) fn purge_upto(&self) -> Option<u64> {
+        self.inner.parts.shared.snapshots.purge_upto()
+    }
+
+    fn ended(&self) -> ProposeError {
+        match self.inner.parts.failure.get() {
+            Some(why) => ProposeError::Storage(why),
+            None => ProposeError::ShuttingDown,
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+fn refused(refusal: ClientWriteError<TypeConfig>) -> ProposeError {
+    match refusal {
+        ClientWriteError::ForwardToLeader(to) => {
+            ProposeError::NotLeader { leader: to.leader_node.map(|node| node.name) }
+        }
+        // The last two answer requests that are never made here; the entry's fate is as unknown.
+        ClientWriteError::LogEntryDiscarded(_)
+        | ClientWriteError::ChangeMembershipError(_)
+        | ClientWriteError::PreconditionFailed(_) => ProposeError::Superseded,
+    }
+}
+
+/// Records the end of the consensus core as a storage failure, unless it was told to end.
+fn note_end(failure: &Failure, fatal: &Fatal<TypeConfig>) {
+    match fatal {
+        Fatal::Stopped => {}
+        Fatal::Panicked => drop(failure.record("the consensus core panicked: this is a bug in muster")),
+        Fatal::StorageError(error) => drop(failure.record(error)),
+    }
+}
+
+fn leadership_of(raft: &Raft) -> Leadership {
+    let metrics = raft.server_metrics();
+    let now = metrics.borrow_watched();
+    Leadership { term: now.vote.leader_id.term, is_leader: now.state == ServerState::Leader }
+}
+
+/// Passes changes of leadership on; at the end of the core, says why it ended.
+async fn tell_leadership(raft: Raft, failure: Failure, told: watch::Sender<Leadership>) {
+    let mut metrics = raft.server_metrics();
+    while metrics.changed().await.is_ok() {
+        let now = leadership_of(&raft);
+        told.send_if_modified(|last| std::mem::replace(last, now) != now);
+    }
+    told.send_if_modified(|last| std::mem::replace(&mut last.is_leader, false));
+    if let Err(fatal) = &raft.metrics().borrow_watched().running_state {
+        note_end(&failure, fatal);
+    }
+}
+
+/// Takes a snapshot when enough bytes were applied; the library counts the entries.
+async fn take_due_snapshots(raft: Raft, shared: Arc<Shared>) {
+    loop {
+        shared.snapshot_due.notified().await;
+        if raft.trigger().snapshot().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Purges what two snapshots cover, at start and after each new one.
+async fn purge_after_snapshots(raft: Raft, shared: Arc<Shared>) {
+    let mut progress = raft.watch_snapshot_progress();
+    let mut seen = shared.snapshots.current().and_then(|snapshot| snapshot.meta.last_log_id);
+    loop {
+        if let Some(upto) = shared.snapshots.purge_upto()
+            && raft.trigger().purge_log(upto).await.is_err()
+        {
+            return;
+        }
+        match progress.wait_until(|done| *done > seen).await {
+            Ok(done) => seen = done,
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Rule 15, `capacity`: leases and resources never exceed what the worker declared, the labels fit, and a draining
+//! worker gets no new lease.
+
+use std::collections::BTreeMap;
+
+use muster_proto::v1::{RegisterWorker, TaskSpec};
+
+use super::{Checker, TaskKey, Verdict, key, name};
+use crate::fact::{Fact, Moment};
+
+#[derive(Default)]
+struct Session {
+    leases_max: u32,
+    labels: BTreeMap<String, String>,
+    declared: BTreeMap<String, u64>,
+    draining: bool,
+    /// What its leases hold, by token.
+    holds: BTreeMap<u64, Needs>,
+}
+
+/// What a task needs.
+#[derive(Clone, Default)]
+struct Needs {
+    labels: Vec<(String, String)>,
+    resources: Vec<(String, u64)>,
+}
+
+#[derive(Default)]
+pub(super) struct Capacity {
+    sessions: BTreeMap<u64, Session>,
+    needs: BTreeMap<TaskKey, Needs>,
+}
+
+impl Checker for Capacity {
+    fn rule(&self) -> &'static str {
+        "capacity"
+    }
+
+    fn see(&mut self, _: Moment, fact: &Fact<'_>) -> Verdict {
+        match *fact {
+            Fact::SessionOpened { session, worker } => {
+                self.sessions.insert(session, Session::of(worker));
+            }
+            Fact::SessionEnded { session } => {
+                self.sessions.remove(&session);
+            }
+            Fact::Draining { session, draining } => {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.draining = draining;
+                }
+            }
+            Fact::TaskAdded { task, spec } if !spec.needs.is_empty() || !spec.resources.is_empty() => {
+                self.needs.insert(key(task), Needs::of(spec));
+            }
+            Fact::Granted { task, token, session } => {
+                let needs = self.needs.get(&key(task)).cloned().unwrap_or_default();
+                let Some(held) = self.sessions.get_mut(&session) else {
+                    return Err(format!("{} was leased to session {session}, which is not there", name(key(task))));
+                };
+                return held.take(token, needs).map_err(|what| format!("session {session} {what}"));
+            }
+            Fact::AttemptEnded { token, session, .. } => {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.holds.remove(&token);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl Needs {
+    fn of(spec: &TaskSpec) -> Self {
+        Self {
+            labels: spec.needs.iter().map(|need| (need.key.clone(), need.value.clone())).collect(),
+            resources: spec.resources.iter().map(|held| (held.name.clone(), held.amount)).collect(),
+        }
+    }
+}
+
+impl Session {
+    fn of(worker: &RegisterWorker) -> Self {
+        Self {
+            leases_max: worker.leases_max,
+            labels: worker.labels.iter().map(|label| (label.key.clone(), label.value.clone())).collect(),
+            declared: worker.resources.iter().map(|held| (held.name.clone(), held.amount)).collect(),
+            ..Self::default()
+        }
+    }
+
+    fn take(&mut self, token: u64, needs: Needs) -> Verdict {
+        if self.draining {
+            return Err(format!("drains and got token {token}"));
+        }
+        if let Some((label, value)) = needs.labels.iter().find(|(label, value)| self.labels.get(label) != Some(value)) {
+            return Err(format!("got token {token}, which needs {label}={value}; it has {:?}", self.labels));
+        }
+        self.holds.insert(token, needs);
+        if self.holds.len() > self.leases_max as usize {
+            return Err(format!("holds {} leases, {} at most", self.holds.len(), self.leases_max));
+        }
+        let mut used: BTreeMap<&str, u64> = BTreeMap::new();
+        for (resource, amount) in self.holds.values().flat_map(|needs| &needs.resources) {
+            *used.entry(resource).or_default() += amount;
+        }
+        let declared = |resource: &str| self.declared.get(resource).copied().unwrap_or(0);
+        match used.into_iter().find(|(resource, amount)| declared(resource) < *amount) {
+            Some((resource, amount)) => Err(format!("leases {amount} of {resource}, has {}", declared(resource))),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_kit::{TASK, granted, reported, see};
+    use super::*;
+    use muster_proto::v1::{KeyValue, Outcome, Resource};
+
+    fn worker() -> RegisterWorker {
+        let resources = vec![Resource { name: "memory".into(), amount: 3 }];
+        RegisterWorker { leases_max: 1, resources, ..RegisterWorker::default() }
+    }
+
+    fn complains(spec: &TaskSpec, between: &[Fact<'_>]) -> bool {
+        let worker = worker();
+        let mut history =
+            vec![Fact::SessionOpened { session: 1, worker: &worker }, Fact::TaskAdded { task: TASK, spec }];
+        history.extend_from_slice(between);
+        history.push(granted(9, 1));
+        see(&mut Capacity::default(), &history).is_err()
+    }
+
+    #[test]
+    fn more_leases_than_declared_are_noticed() {
+        let spec = TaskSpec::default();
+        assert!(complains(&spec, &[granted(1, 1)]));
+        assert!(!complains(&spec, &[granted(1, 1), reported(1, Outcome::Passed)]));
+    }
+
+    #[test]
+    fn resources_and_labels_that_are_not_there_are_noticed() {
+        let needs =
+            |amount| TaskSpec { resources: vec![Resource { name: "memory".into(), amount }], ..TaskSpec::default() };
+        assert!(complains(&needs(4), &[]) && !complains(&needs(3), &[]));
+        let label = KeyValue { key: "class".into(), value: "big".into() };
+        assert!(complains(&TaskSpec { needs: vec![label], ..TaskSpec::default() }, &[]));
+    }
+
+    #[test]
+    fn a_lease_for_a_draining_or_lost_session_is_noticed() {
+        let spec = TaskSpec::default();
+        assert!(complains(&spec, &[Fact::Draining { session: 1, draining: true }]));
+        assert!(complains(&spec, &[Fact::SessionEnded { session: 1 }]));
+    }
+}

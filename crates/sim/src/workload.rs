@@ -1,0 +1,194 @@
+//! What clients submit. A task's command says what its attempts do (`argv` = behaviour, mean milliseconds, percent),
+//! and the simulated keepers do just that; so what really happened is known for every attempt.
+
+use muster_proto::Bytes;
+use muster_proto::v1::{
+    AddTasks, CancelMode, CancelReason, CommandSpec, KeyValue, Lease, OpenRun, Outcome, Resource, RunOptions, TaskSpec,
+};
+
+use crate::limits::MS;
+use crate::rng::Rng;
+
+/// A run that a client will submit.
+#[derive(Clone, Debug)]
+pub(crate) struct RunPlan {
+    pub(crate) open: OpenRun,
+    pub(crate) chunks: Vec<AddTasks>,
+    pub(crate) open_at_us: u64,
+    /// When it is cancelled, and how.
+    pub(crate) cancels: Vec<(u64, CancelMode, CancelReason)>,
+    /// How often a client that got no answer begins again from the start, in a thousand.
+    pub(crate) begins_again_pm: u64,
+}
+
+impl RunPlan {
+    pub(crate) fn id(&self) -> &str {
+        &self.open.run_id
+    }
+
+    /// Tasks of all chunks.
+    pub(crate) fn tasks(&self) -> u32 {
+        self.chunks.iter().map(|chunk| chunk.tasks.len() as u32).sum()
+    }
+
+    /// An upper bound of the time that all attempts of the run need, one after another, with their backoffs.
+    pub(crate) fn work_ms_max(&self) -> u64 {
+        let options = self.open.options.as_ref().expect("made here");
+        let budget = u64::from(2 * options.retries + options.crash_retries + options.infra_retries + 3);
+        let each = |spec: &TaskSpec| {
+            let (_, mean_ms, _) = behaviour_of(spec.command.as_ref());
+            2 * mean_ms + options.grace_ms + options.retry_backoff_ms_max + 1_000
+        };
+        self.chunks.iter().flat_map(|chunk| &chunk.tasks).map(each).sum::<u64>() * budget
+    }
+}
+
+/// What the attempts of a task do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Behaviour {
+    Pass,
+    Skip,
+    Fail,
+    /// Fails in some percent of its attempts.
+    Flaky,
+    /// Dies by a signal in some percent of its attempts.
+    Crash,
+    /// Cannot be started in some percent of its attempts.
+    Env,
+    /// Runs for ever in some percent of its attempts.
+    Hang,
+}
+
+const BEHAVIOURS: [(Behaviour, &str); 7] = [
+    (Behaviour::Pass, "pass"),
+    (Behaviour::Skip, "skip"),
+    (Behaviour::Fail, "fail"),
+    (Behaviour::Flaky, "flaky"),
+    (Behaviour::Crash, "crash"),
+    (Behaviour::Env, "env"),
+    (Behaviour::Hang, "hang"),
+];
+
+fn command(behaviour: Behaviour, mean_ms: u64, percent: u64) -> CommandSpec {
+    let word = BEHAVIOURS.iter().find(|(known, _)| *known == behaviour).map_or("pass", |(_, word)| word);
+    let argv = [word.to_owned(), mean_ms.to_string(), percent.to_string()];
+    CommandSpec { argv: argv.into_iter().map(Bytes::from).collect(), ..CommandSpec::default() }
+}
+
+fn behaviour_of(command: Option<&CommandSpec>) -> (Behaviour, u64, u64) {
+    let argv = command.map_or(&[][..], |command| &command.argv);
+    let text = |index: usize| argv.get(index).and_then(|arg| std::str::from_utf8(arg).ok()).unwrap_or("");
+    let behaviour = BEHAVIOURS.iter().find(|(_, word)| *word == text(0)).map_or(Behaviour::Pass, |(known, _)| *known);
+    (behaviour, text(1).parse().unwrap_or(1), text(2).parse().unwrap_or(0))
+}
+
+/// How one attempt goes: how long it takes, and what comes of it.
+pub(crate) fn attempt(lease: &Lease, rng: &mut Rng) -> (u64, Outcome) {
+    let (behaviour, mean_ms, percent) = behaviour_of(lease.command.as_ref());
+    let mut duration_us = rng.between((mean_ms * MS / 2, mean_ms * MS * 3 / 2)).max(1);
+    let bad = rng.chance(percent * 10);
+    let outcome = match behaviour {
+        Behaviour::Skip => Outcome::Skipped,
+        Behaviour::Fail => Outcome::Failed,
+        Behaviour::Flaky if bad => Outcome::Failed,
+        Behaviour::Crash if bad => Outcome::Crashed,
+        Behaviour::Env if bad => Outcome::Env,
+        Behaviour::Hang if bad && lease.timeout_ms > 0 => {
+            duration_us = lease.timeout_ms * MS + 1;
+            Outcome::TimedOut
+        }
+        _ => Outcome::Passed,
+    };
+    if lease.timeout_ms > 0 && duration_us > lease.timeout_ms * MS {
+        return (lease.timeout_ms * MS + rng.between((0, lease.grace_ms)) * MS, Outcome::TimedOut);
+    }
+    (duration_us, outcome)
+}
+
+/// Draws a run: its options, its tasks in chunks, what its client will do with it.
+pub(crate) fn draw_run(rng: &mut Rng, number: usize, until_us: u64) -> RunPlan {
+    let run_id = format!("run{number}");
+    let options = draw_options(rng);
+    let tasks = draw_tasks(rng);
+    let chunk = rng.between((1, 1 + tasks.len() as u64)) as usize;
+    let chunks = (0..).zip(tasks.chunks(chunk));
+    let chunks = chunks.map(|(seq, tasks)| AddTasks { run_id: run_id.clone(), seq, tasks: tasks.to_vec() }).collect();
+    let project = format!("project{}", rng.below(2));
+    let open = OpenRun { run_id, client: format!("client{number}"), project, options: Some(options) };
+    let open_at_us = rng.below(until_us * 2 / 3);
+    RunPlan { open, chunks, open_at_us, cancels: draw_cancels(rng, open_at_us), begins_again_pm: rng.below(400) }
+}
+
+fn draw_options(rng: &mut Rng) -> RunOptions {
+    let backoff_ms = [0, 0, 100, 1_000, 4_000][rng.below(5) as usize];
+    RunOptions {
+        retries: [0, 0, 1, 2, 3][rng.below(5) as usize],
+        crash_retries: rng.below(3) as u32,
+        infra_retries: [0, 1, 3, 3, 3][rng.below(5) as usize],
+        timeout_ms: [0, 500, 5_000, 30_000][rng.below(4) as usize],
+        grace_ms: [0, 200, 5_000][rng.below(3) as usize],
+        max_fail: [0, 0, 0, 1, 3][rng.below(5) as usize],
+        deadline_ms: [0, 0, 0, 0, 8_000, 40_000][rng.below(6) as usize],
+        priority: rng.below(3) as i32 - 1,
+        flaky_fails: rng.chance(200),
+        retry_backoff_ms: backoff_ms,
+        retry_backoff_ms_max: [0, 2_000, 10_000][rng.below(3) as usize],
+        ..RunOptions::default()
+    }
+}
+
+fn draw_cancels(rng: &mut Rng, open_at_us: u64) -> Vec<(u64, CancelMode, CancelReason)> {
+    let mut cancels = Vec::new();
+    let mut at_us = open_at_us;
+    while cancels.len() < 3 && rng.chance(200) {
+        at_us += rng.between((1, 25_000)) * MS;
+        let mode = if rng.chance(500) { CancelMode::Kill } else { CancelMode::FinishRunning };
+        let reason = if rng.chance(500) { CancelReason::Requested } else { CancelReason::Interrupted };
+        cancels.push((at_us, mode, reason));
+    }
+    cancels
+}
+
+fn draw_tasks(rng: &mut Rng) -> Vec<TaskSpec> {
+    let count = match rng.below(10) {
+        0 => 0,
+        1..=3 => rng.between((1, 4)),
+        4..=8 => rng.between((4, 24)),
+        _ => rng.between((24, 80)),
+    };
+    let mean_ms = [2, 20, 200, 1_500, 6_000][rng.below(5) as usize];
+    let (health_pm, after_pm, needs_pm) = (rng.between((300, 1_000)), pick_pm(rng), pick_pm(rng));
+    (0..count as u32).map(|index| draw_task(rng, index, mean_ms, [health_pm, after_pm, needs_pm])).collect()
+}
+
+fn pick_pm(rng: &mut Rng) -> u64 {
+    if rng.chance(500) { 0 } else { rng.below(700) }
+}
+
+fn draw_task(rng: &mut Rng, index: u32, mean_ms: u64, [health_pm, after_pm, needs_pm]: [u64; 3]) -> TaskSpec {
+    let behaviour =
+        if rng.chance(health_pm) { Behaviour::Pass } else { BEHAVIOURS[rng.below(BEHAVIOURS.len() as u64) as usize].0 };
+    let mut spec = TaskSpec {
+        name: format!("t{index}"),
+        command: Some(command(behaviour, 1 + rng.below(2 * mean_ms), rng.between((20, 90)))),
+        priority: if rng.chance(150) { rng.below(5) as i32 - 2 } else { 0 },
+        timeout_ms: if rng.chance(100) { 1_000 } else { 0 },
+        ..TaskSpec::default()
+    };
+    if index > 0 && rng.chance(after_pm) {
+        let first = rng.below(u64::from(index)) as u32;
+        spec.after = vec![first];
+        let second = rng.below(u64::from(index)) as u32;
+        if second != first && rng.chance(300) {
+            spec.after.push(second);
+        }
+    }
+    if rng.chance(needs_pm) {
+        spec.resources = vec![Resource { name: "memory".into(), amount: rng.between((1, 4)) }];
+    }
+    if rng.chance(needs_pm / 3) {
+        spec.needs =
+            vec![KeyValue { key: "class".into(), value: if rng.chance(500) { "big" } else { "small" }.into() }];
+    }
+    spec
+}

@@ -1,0 +1,316 @@
+//! The keeper's one loop: wait, reap, listen, enforce, collect, start, deliver.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use muster_proto::v1::{KeeperExited, KeeperStarted, Start, StopCause, keeper_event};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
+
+use super::attempt::{Attempt, Due, not_started, spawn_failed};
+use super::link::Link;
+use super::orphans::{Orphans, signal_all, signal_tree};
+use super::output::Scratch;
+use super::spawn::Context;
+use super::sys::{Spawner, child_signals, keep_descriptors_to_ourselves, reap};
+use super::{Options, complain};
+use crate::clock;
+use crate::limits::WATCH_MS;
+use crate::procfs;
+use crate::spool::{Header, SpoolWriter};
+
+/// Room for one attempt at a time.
+pub(super) struct Slot {
+    pub(super) scratch: Scratch,
+    pub(super) attempt: Option<Attempt>,
+}
+
+/// The time of one turn of the loop.
+#[derive(Clone, Copy)]
+pub(super) struct Now {
+    pub(super) monotonic_us: u64,
+    pub(super) monotonic_ms: u64,
+    pub(super) boottime_ms: u64,
+}
+
+impl Now {
+    fn read() -> Self {
+        let monotonic_us = clock::monotonic_us();
+        Self { monotonic_us, monotonic_ms: monotonic_us / 1_000, boottime_ms: clock::boottime_ms() }
+    }
+}
+
+/// Everything the keeper knows.
+pub(super) struct Keeper {
+    pub(super) options: Options,
+    pub(super) link: Link,
+    signals: OwnedFd,
+    pub(super) null: File,
+    pub(super) spawner: Spawner,
+    pub(super) spool: SpoolWriter,
+    /// By key of the run; `None` for one that cannot be used.
+    pub(super) contexts: BTreeMap<u64, Option<Context>>,
+    pub(super) queue: VecDeque<Start>,
+    pub(super) slots: Vec<Slot>,
+    pub(super) orphans: Orphans,
+    /// Until when the leases hold, on the clock that counts suspended time.
+    pub(super) until_ms: u64,
+    pub(super) next_order: u64,
+    /// Exit when nothing is left to do.
+    pub(super) finishing: bool,
+    /// The worker is gone.
+    abandoned: bool,
+    /// Ended, and neither in the spool nor sent.
+    pub(super) ended: Vec<KeeperExited>,
+    watch_at_ms: u64,
+}
+
+impl Keeper {
+    pub(super) fn new(options: Options) -> io::Result<Self> {
+        // Fails if this process leads its group already, which serves as well: a terminal's signals do not come here.
+        let _ = rustix::process::setsid();
+        let signals = child_signals()?;
+        if let Err(error) = keep_descriptors_to_ourselves() {
+            complain(&format!("descriptors that muster inherited are open in tests too: {error} (Linux 5.11 is needed)"));
+        }
+        let link = Link::new()?;
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        let pid = std::process::id();
+        let stat = procfs::stat(pid as i32)?.ok_or_else(|| io::Error::other("this process is not in /proc"))?;
+        let header = Header { pid, start_ticks: stat.start_ticks, cookie: options.cookie };
+        let spool = SpoolWriter::open(&options.spool, header).map_err(io::Error::other)?;
+        let slot = |slot| Slot { scratch: Scratch::new(&options.spool, slot), attempt: None };
+        Ok(Self {
+            link,
+            signals,
+            null: File::open("/dev/null")?,
+            spawner: Spawner::new()?,
+            spool,
+            contexts: BTreeMap::new(),
+            queue: VecDeque::new(),
+            slots: (0..options.slots as usize).map(slot).collect(),
+            orphans: Orphans::new(options.cookie, options.session)?,
+            until_ms: 0,
+            next_order: 1,
+            finishing: false,
+            abandoned: false,
+            ended: Vec::new(),
+            watch_at_ms: 0,
+            options,
+        })
+    }
+
+    /// Runs until the worker says so, or is gone, and nothing is left.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        self.turns().or_else(|error| {
+            // Not without having killed everything.
+            complain(&error.to_string());
+            self.link.close();
+            self.turns()
+        })
+    }
+
+    fn turns(&mut self) -> io::Result<()> {
+        while !self.is_done() {
+            let (heard, child_ended) = self.wait()?;
+            let now = Now::read();
+            if child_ended {
+                self.reap_all(now)?;
+            }
+            if heard {
+                for request in self.link.receive()? {
+                    self.request(now, request)?;
+                }
+            }
+            self.enforce(now)?;
+            self.collect(now)?;
+            self.start_queued(now)?;
+            self.deliver()?;
+        }
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        let idle = self.queue.is_empty() && self.attempts().next().is_none() && self.orphans.is_empty();
+        idle && (self.abandoned || (self.finishing && !self.link.wants_to_write()))
+    }
+
+    pub(super) fn attempts(&self) -> impl Iterator<Item = &Attempt> + Clone {
+        self.slots.iter().filter_map(|slot| slot.attempt.as_ref())
+    }
+
+    /// Waits for something to do. Returns whether the worker has spoken and whether a child has ended.
+    fn wait(&self) -> io::Result<(bool, bool)> {
+        let timeout = self.wait_ms(Now::read()).map(|ms| Timespec {
+            tv_sec: i64::try_from(ms / 1_000).unwrap_or(i64::MAX),
+            tv_nsec: ((ms % 1_000) * 1_000_000) as _,
+        });
+        let interest = if self.link.wants_to_write() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        if self.link.is_open() {
+            fds.push(PollFd::from_borrowed_fd(self.link.fd(), interest));
+        }
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok((false, false)),
+            Err(error) => return Err(error.into()),
+        }
+        let spoke = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
+        let heard = fds.get(1).is_some_and(|link| link.revents().intersects(spoke));
+        Ok((heard, fds[0].revents().contains(PollFlags::IN)))
+    }
+
+    /// Milliseconds until something is due; `None` if nothing is.
+    fn wait_ms(&self, now: Now) -> Option<u64> {
+        let in_monotonic = |at: u64| at.saturating_sub(now.monotonic_ms);
+        let attempts = self.attempts().filter_map(Attempt::next_ms).map(in_monotonic);
+        let busy = self.attempts().next().is_some() || !self.queue.is_empty();
+        let watch = (busy || !self.orphans.is_empty()).then(|| in_monotonic(self.watch_at_ms));
+        let fence = (busy && self.until_ms > now.boottime_ms).then(|| self.until_ms - now.boottime_ms);
+        attempts.chain(watch).chain(fence).min()
+    }
+
+    fn reap_all(&mut self, now: Now) -> io::Result<()> {
+        // One read takes every pending signal of this number; how many children it stands for is not said.
+        let mut info = [0; 128 * 4];
+        match rustix::io::read(&self.signals, &mut info) {
+            Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut any = false;
+        while let Some(reaped) = reap()? {
+            any = true;
+            let mut attempts = self.slots.iter_mut().filter_map(|slot| slot.attempt.as_mut());
+            if let Some(attempt) = attempts.find(|attempt| attempt.pid == reaped.pid && attempt.root_is_alive()) {
+                attempt.root_ended(reaped, now.monotonic_us);
+            }
+        }
+        if any { self.look_for_orphans(now) } else { Ok(()) }
+    }
+
+    fn look_for_orphans(&mut self, now: Now) -> io::Result<()> {
+        self.orphans.refresh(self.slots.iter().filter_map(|slot| slot.attempt.as_ref()))?;
+        if self.orphans.is_empty() {
+            return Ok(());
+        }
+        for attempt in self.slots.iter_mut().filter_map(|slot| slot.attempt.as_mut()) {
+            if !attempt.root_is_alive() && self.orphans.of(attempt.token).next().is_some() {
+                attempt.has_survivors(now.monotonic_ms);
+            }
+        }
+        signal_all(&self.orphans.ended(), Signal::KILL);
+        Ok(())
+    }
+
+    /// Kills what must not run any longer.
+    fn enforce(&mut self, now: Now) -> io::Result<()> {
+        if !self.link.is_open() && !self.abandoned {
+            self.abandon(now);
+        }
+        if now.boottime_ms >= self.until_ms {
+            self.fence(now)?;
+        }
+        if self.watch_at_ms <= now.monotonic_ms {
+            self.watch_at_ms = now.monotonic_ms + WATCH_MS;
+            self.watch(now)?;
+        }
+        for attempt in self.slots.iter_mut().filter_map(|slot| slot.attempt.as_mut()) {
+            while let Some(due) = attempt.due(now.monotonic_ms) {
+                let orphans: Vec<i32> = self.orphans.of(attempt.token).collect();
+                let signal = if due == Due::Kill { Signal::KILL } else { Signal::TERM };
+                let count = signal_tree(attempt, &orphans, signal);
+                attempt.count_survivors_killed(count);
+            }
+        }
+        Ok(())
+    }
+
+    /// The worker is gone: nobody renews the leases, nobody is told.
+    fn abandon(&mut self, now: Now) {
+        self.abandoned = true;
+        self.queue.clear();
+        for attempt in self.slots.iter_mut().filter_map(|slot| slot.attempt.as_mut()) {
+            attempt.forsake(now.monotonic_ms);
+        }
+    }
+
+    /// The leases have not been renewed in time.
+    fn fence(&mut self, now: Now) -> io::Result<()> {
+        for attempt in self.slots.iter_mut().filter_map(|slot| slot.attempt.as_mut()) {
+            attempt.kill(StopCause::Fenced, now.monotonic_ms);
+        }
+        while let Some(start) = self.queue.pop_front() {
+            self.link.push(keeper_event::Kind::Exited(not_started(&start)))?;
+        }
+        Ok(())
+    }
+
+    /// What no event tells of: outputs grow, and an orphan shows a mark that it did not show before.
+    fn watch(&mut self, now: Now) -> io::Result<()> {
+        for slot in &mut self.slots {
+            let Some(attempt) = &mut slot.attempt else { continue };
+            match slot.scratch.bytes() {
+                Ok(bytes) if bytes > self.options.output_bytes_max => {
+                    attempt.kill(StopCause::OutputLimit, now.monotonic_ms);
+                }
+                // An output that cannot be looked at or moved now is reported at the end, when it is tried again.
+                _ => drop(slot.scratch.place(&attempt.output_path)),
+            }
+        }
+        if self.orphans.is_empty() { Ok(()) } else { self.look_for_orphans(now) }
+    }
+
+    /// Takes out the attempts of which nothing is left.
+    fn collect(&mut self, now: Now) -> io::Result<()> {
+        let before = self.attempts().count();
+        let reusable = !self.orphans.any_unknown();
+        for slot in &mut self.slots {
+            let over = |attempt: &mut Attempt| !attempt.root_is_alive() && self.orphans.of(attempt.token).next().is_none();
+            let Some(attempt) = slot.attempt.take_if(over) else { continue };
+            if attempt.is_forsaken() {
+                slot.scratch.discard();
+                continue;
+            }
+            let output = slot.scratch.finish(&attempt.output_path, reusable);
+            self.ended.push(attempt.exited(output));
+        }
+        // With it gone, it may have become clear that an orphan without a mark is of an attempt that is over.
+        if reusable || self.attempts().count() == before { Ok(()) } else { self.look_for_orphans(now) }
+    }
+
+    fn start_queued(&mut self, now: Now) -> io::Result<()> {
+        while !self.queue.is_empty() && now.boottime_ms < self.until_ms {
+            let Some(slot) = self.slots.iter().position(|slot| slot.attempt.is_none()) else { return Ok(()) };
+            let Some(start) = self.queue.pop_front() else { return Ok(()) };
+            fail::fail_point!("keeper_before_spawn");
+            let (began_us, wall_ms) = (clock::monotonic_us(), clock::wall_ms());
+            match self.spawn(slot, &start) {
+                Ok(pid) => {
+                    let started = KeeperStarted { token: start.token, pid: pid.unsigned_abs(), slot: slot as u32 };
+                    self.slots[slot].attempt = Some(Attempt::new(start, pid, self.next_order, began_us, wall_ms));
+                    self.next_order += 1;
+                    self.link.push(keeper_event::Kind::Started(started))?;
+                }
+                Err(failure) => self.ended.push(spawn_failed(&start, wall_ms, failure)),
+            }
+        }
+        Ok(())
+    }
+
+    /// First the spool, then the worker: what the worker knows of, a successor can find.
+    fn deliver(&mut self) -> io::Result<()> {
+        if !self.ended.is_empty() {
+            fail::fail_point!("keeper_before_spool");
+            if let Err(error) = self.spool.append(&self.ended) {
+                complain(&format!("cannot write the spool: {error}; if muster is killed now, finished attempts run again"));
+            }
+            fail::fail_point!("keeper_after_spool");
+            for exited in self.ended.drain(..) {
+                self.link.push(keeper_event::Kind::Exited(exited))?;
+            }
+        }
+        self.link.flush()
+    }
+}

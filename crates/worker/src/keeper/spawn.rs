@@ -1,0 +1,165 @@
+//! From a start request to a process: environment, program lookup, working directory.
+//!
+//! A run's environment is prepared once, when the keeper learns it; a spawn only adds the few variables of its own.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use muster_proto::v1::{EnvVar, RunContext, Start};
+use rustix::fs::{Access, access};
+
+use super::sys::{Spawn, Spawner, Strings, c_string};
+
+/// Set for every attempt; a run's own values of these are not passed on.
+const RESERVED: [&[u8]; 7] = [
+    b"MUSTER_TASK",
+    b"MUSTER_RUN_ID",
+    b"MUSTER_ATTEMPT",
+    b"MUSTER_ATTEMPT_TOKEN",
+    b"MUSTER_COOKIE",
+    b"MUSTER_SLOT",
+    b"MUSTER_METRICS",
+];
+
+/// Looked through when the environment has no `PATH`, as `execvp` does.
+const PATH_DEFAULT: &[u8] = b"/bin:/usr/bin";
+
+/// What all attempts of a run have in common.
+pub(crate) struct Context {
+    cwd: CString,
+    /// Key and `key=value`.
+    env: Vec<(Bytes, CString)>,
+    path: Option<Bytes>,
+}
+
+impl Context {
+    pub(crate) fn new(run: &RunContext) -> io::Result<Self> {
+        let own = |variable: &&EnvVar| !RESERVED.contains(&&variable.key[..]);
+        let env = run.env.iter().filter(own).map(|variable| Ok((variable.key.clone(), joined(variable)?)));
+        Ok(Self {
+            cwd: c_string(&run.cwd[..])?,
+            env: env.collect::<io::Result<_>>()?,
+            path: run.env.iter().find(|variable| &variable.key[..] == b"PATH").map(|variable| variable.value.clone()),
+        })
+    }
+}
+
+fn joined(variable: &EnvVar) -> io::Result<CString> {
+    let mut entry = Vec::with_capacity(variable.key.len() + variable.value.len() + 2);
+    entry.extend_from_slice(&variable.key);
+    entry.push(b'=');
+    entry.extend_from_slice(&variable.value);
+    c_string(entry)
+}
+
+/// Why there is no process.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: io::Error,
+    /// What could not be executed, entered or opened.
+    pub(crate) path: Bytes,
+    /// `path` is not the program, but what it needs.
+    pub(crate) environment: bool,
+}
+
+/// Starts the attempt. `own` are the values of the reserved variables, as `key=value`.
+pub(crate) fn spawn(
+    spawner: &Spawner,
+    context: &Context,
+    start: &Start,
+    own: &[CString],
+    stdin: BorrowedFd<'_>,
+    output: BorrowedFd<'_>,
+) -> Result<i32, Failure> {
+    let name = start.argv.first().cloned().unwrap_or_default();
+    let fail = |error| Failure { error, path: name.clone(), environment: false };
+    let added = added_env(start).map_err(fail)?;
+    let cwd = if start.cwd.is_empty() { context.cwd.clone() } else { c_string(&start.cwd[..]).map_err(fail)? };
+    let program = find_program(&name, search_path(context, start), &cwd).map_err(fail)?;
+    let argv = start.argv.iter().map(|arg| c_string(&arg[..])).collect::<io::Result<Vec<_>>>().map_err(fail)?;
+    let argv = Strings::new(argv.iter().map(CString::as_c_str));
+    let kept = context.env.iter().filter(|(key, _)| !start.env.iter().any(|variable| variable.key == key));
+    let env = kept.map(|(_, entry)| entry).chain(&added).chain(own).map(CString::as_c_str);
+    let env = Strings::new(env);
+    let spawn = Spawn { program: &program, argv: &argv, env: &env, cwd: &cwd, stdin, output };
+    spawner.spawn(&spawn).map_err(|error| blame(error, name, &cwd))
+}
+
+fn added_env(start: &Start) -> io::Result<Vec<CString>> {
+    start.env.iter().filter(|variable| !RESERVED.contains(&&variable.key[..])).map(joined).collect()
+}
+
+/// A missing program and a missing directory give the same error.
+fn blame(error: io::Error, name: Bytes, cwd: &CStr) -> Failure {
+    let cwd_path = Path::new(OsStr::from_bytes(cwd.to_bytes()));
+    if !cwd.is_empty() && access(cwd_path.join("."), Access::EXEC_OK).is_err() {
+        return Failure { error, path: Bytes::copy_from_slice(cwd.to_bytes()), environment: true };
+    }
+    Failure { error, path: name, environment: false }
+}
+
+fn search_path<'a>(context: &'a Context, start: &'a Start) -> &'a [u8] {
+    let own = start.env.iter().find(|variable| &variable.key[..] == b"PATH").map(|variable| &variable.value);
+    own.or(context.path.as_ref()).map_or(PATH_DEFAULT, |path| &path[..])
+}
+
+/// The program to execute: `name` itself if it holds a slash, else the first executable file of that name in `path`.
+fn find_program(name: &[u8], path: &[u8], cwd: &CStr) -> io::Result<CString> {
+    if name.is_empty() {
+        return Err(io::Error::from_raw_os_error(libc::ENOENT));
+    }
+    if name.contains(&b'/') {
+        return c_string(name);
+    }
+    let cwd = Path::new(OsStr::from_bytes(cwd.to_bytes()));
+    let mut not_found = libc::ENOENT;
+    for directory in path.split(|byte| *byte == b':') {
+        let directory = if directory.is_empty() { b"." } else { directory };
+        let candidate: PathBuf = cwd.join(OsStr::from_bytes(directory)).join(OsStr::from_bytes(name));
+        match access(&candidate, Access::EXEC_OK) {
+            // Directories are "executable" too.
+            Ok(()) if candidate.is_file() => return c_string(candidate.into_os_string().into_encoded_bytes()),
+            Err(rustix::io::Errno::ACCESS) => not_found = libc::EACCES,
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Err(io::Error::from_raw_os_error(not_found))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn found(name: &str, path: &str, cwd: &Path) -> Result<String, Option<i32>> {
+        let cwd = c_string(cwd.as_os_str().as_bytes()).expect("no NUL");
+        let program = find_program(name.as_bytes(), path.as_bytes(), &cwd).map_err(|error| error.raw_os_error())?;
+        Ok(program.into_string().expect("utf-8"))
+    }
+
+    #[test]
+    fn programs_are_found_as_a_shell_finds_them() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for (name, mode) in [("one/tool", 0o644), ("two/tool", 0o755), ("one/plain", 0o644)] {
+            let file = dir.path().join(name);
+            std::fs::create_dir_all(file.parent().expect("inside")).expect("made");
+            std::fs::write(&file, "").expect("written");
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("set");
+        }
+        std::fs::create_dir_all(dir.path().join("one/sub")).expect("made");
+        let at = |name: &str| dir.path().join(name).to_str().expect("utf-8").to_owned();
+        let path = format!("/nonexistent:{}:{}", at("one"), at("two"));
+        assert_eq!(found("tool", &path, dir.path()), Ok(at("two/tool")), "not executable in the first");
+        assert_eq!(found("plain", &path, dir.path()), Err(Some(libc::EACCES)));
+        assert_eq!(found("sub", &path, dir.path()), Err(Some(libc::ENOENT)), "a directory is no program");
+        assert_eq!(found("gone", &path, dir.path()), Err(Some(libc::ENOENT)));
+        assert_eq!(found("", &path, dir.path()), Err(Some(libc::ENOENT)));
+        assert_eq!(found("two/tool", &path, dir.path()), Ok("two/tool".into()), "with a slash: as it is");
+        assert_eq!(found("tool", "two", dir.path()), Ok(at("two/tool")), "relative to the working directory");
+    }
+}

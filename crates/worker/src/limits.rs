@@ -1,0 +1,52 @@
+//! Bounds of the worker and its keeper. Units stand last in each name.
+
+use muster_proto::limits::{MESSAGE_BYTES_MAX, METRICS_BYTES_MAX, TASK_SPEC_BYTES_MAX};
+
+/// Most slots of one worker.
+pub const SLOTS_MAX: u32 = 4_096;
+/// Largest frame between a worker and its keeper: a run's environment, or a start.
+pub const FRAME_BYTES_MAX: usize = 8 << 20;
+/// Bytes read at a time from the other side.
+pub(crate) const READ_BYTES: usize = 64 << 10;
+/// Frames for the keeper that it has not read yet; beyond it, it hangs.
+pub(crate) const KEEPER_BACKLOG_BYTES_MAX: usize = 64 << 20;
+/// Complete output of one attempt; more is killed.
+pub const OUTPUT_BYTES_MAX: u64 = 1 << 30;
+/// Distance of the looks at the size of the outputs, and at whatever else no event tells of.
+pub(crate) const WATCH_MS: u64 = 1_000;
+/// What an attempt started and did not wait for may end by itself for so long before it gets SIGTERM.
+pub(crate) const SURVIVORS_SETTLE_MS: u64 = 50;
+/// Between two rounds of SIGKILL at a tree that forks meanwhile; doubles up to `KILL_AGAIN_MS_MAX`.
+pub(crate) const KILL_AGAIN_MS: u64 = 10;
+/// See `KILL_AGAIN_MS`.
+pub(crate) const KILL_AGAIN_MS_MAX: u64 = 1_000;
+/// A spool file that grew past this is written anew without what is durable elsewhere.
+pub(crate) const SPOOL_BYTES_MAX: u64 = 1 << 20;
+/// Largest record in a spool.
+pub(crate) const SPOOL_RECORD_BYTES_MAX: usize = 64 << 10;
+/// How long the successor of a dead worker waits for its keeper to end by itself.
+pub const KEEPER_END_MS_MAX: u64 = 10_000;
+/// How long it waits after it has killed that keeper, and for killed leftovers to be gone.
+pub const KEEPER_KILLED_MS_MAX: u64 = 5_000;
+/// Keepers that may die under one session before the worker gives up.
+pub const KEEPER_DEATHS_MAX: u32 = 5;
+/// Messages for the coordinator that are not sent yet; beyond it the stream is dropped and dialled anew.
+pub(crate) const OUTGOING_MESSAGES_MAX: usize = 1_024;
+/// Wait before the first redial; doubles up to `RECONNECT_MS_MAX`, half of it random.
+pub(crate) const RECONNECT_MS_MIN: u64 = 10;
+/// See `RECONNECT_MS_MIN`.
+pub(crate) const RECONNECT_MS_MAX: u64 = 2_000;
+/// How long a shutdown waits for the last reports to be durable, beyond the grace of what it stops.
+pub const SHUTDOWN_MS_MAX: u64 = 10_000;
+/// Metrics files larger than this are cut.
+pub(crate) const METRICS_READ_BYTES_MAX: u64 = METRICS_BYTES_MAX as u64;
+/// Lines of a metrics file that are quoted when they are wrong.
+pub(crate) const METRICS_BAD_LINES_QUOTED_MAX: usize = 3;
+
+const _: () = {
+    assert!(TASK_SPEC_BYTES_MAX + MESSAGE_BYTES_MAX < FRAME_BYTES_MAX);
+    assert!(FRAME_BYTES_MAX < KEEPER_BACKLOG_BYTES_MAX);
+    assert!(SPOOL_RECORD_BYTES_MAX as u64 * 4 <= SPOOL_BYTES_MAX);
+    assert!(RECONNECT_MS_MIN < RECONNECT_MS_MAX && KILL_AGAIN_MS < KILL_AGAIN_MS_MAX);
+    assert!(SURVIVORS_SETTLE_MS < WATCH_MS);
+};

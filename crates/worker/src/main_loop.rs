@@ -1,0 +1,173 @@
+//! The worker's main loop: waits, tells the agent, carries out. Sessions follow one another under new nonces.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
+
+use muster_core::agent::{Agent, Input};
+use muster_proto::v1::{RegisterWorker, keeper_event};
+use tokio::time::Instant;
+use tonic::transport::Channel;
+
+use crate::error::WorkerError;
+use crate::identity::own_identity;
+use crate::limits::{SHUTDOWN_MS_MAX, SLOTS_MAX};
+use crate::report::Composed;
+use crate::session::{End, Session};
+use crate::uplink::{LinkEvent, Uplink};
+use crate::{WorkerConfig, clock};
+
+/// Everything that can happen to a worker.
+enum Event {
+    Link(LinkEvent),
+    Keeper(io::Result<Vec<keeper_event::Kind>>),
+    Composed(Result<Vec<Composed>, tokio::task::JoinError>),
+    Tick,
+    Shutdown,
+    Overdue,
+}
+
+/// When to stop, and how far that is.
+struct Stopping<F> {
+    shutdown: Pin<Box<F>>,
+    /// Set once shutting down.
+    overdue_at: Option<Instant>,
+}
+
+/// Executes what the coordinator behind `channel` leases to this worker, until `shutdown`.
+///
+/// Dials again whenever the stream is lost, without disturbing what runs. On `shutdown` it hands back what has not
+/// started, stops what runs within its grace, and returns when every report is durable. Dropping the future instead
+/// kills everything at once, through the keeper.
+///
+/// # Errors
+/// [`WorkerError`]: why it gave up before it was told to, or could not deliver everything.
+pub async fn run(config: WorkerConfig, channel: Channel, shutdown: impl Future<Output = ()>) -> Result<(), WorkerError> {
+    if config.slots == 0 || config.slots > SLOTS_MAX {
+        return Err(WorkerError::Config(format!("{} slots: from 1 to {SLOTS_MAX}", config.slots)));
+    }
+    let mut uplink = Uplink::new(channel);
+    let mut stopping = Stopping { shutdown: Box::pin(shutdown), overdue_at: None };
+    loop {
+        let mut session = Session::new(&config, Agent::new(hello(&config)?));
+        match run_session(&mut session, &mut uplink, &mut stopping).await {
+            Ok(End::Over(reason)) => {
+                tracing::warn!("the session is over: {reason}");
+                uplink.redial();
+                session.close(false).await;
+            }
+            Ok(End::Finished) => {
+                session.close(false).await;
+                return Ok(());
+            }
+            Err(error) => {
+                session.close(true).await;
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// A new nonce makes a new session.
+fn hello(config: &WorkerConfig) -> Result<RegisterWorker, WorkerError> {
+    Ok(RegisterWorker {
+        name: config.name.clone(),
+        nonce: rand::random(),
+        slots: config.slots,
+        leases_max: config.slots.saturating_add(config.queue),
+        labels: config.labels.clone(),
+        resources: config.resources.clone(),
+        process: Some(own_identity().map_err(WorkerError::Identity)?),
+    })
+}
+
+async fn run_session<F: Future<Output = ()>>(
+    session: &mut Session<'_>,
+    uplink: &mut Uplink,
+    stopping: &mut Stopping<F>,
+) -> Result<End, WorkerError> {
+    if stopping.overdue_at.is_some() {
+        return Ok(End::Finished);
+    }
+    loop {
+        match next_event(session, uplink, stopping).await {
+            Event::Link(LinkEvent::Connected) => session.feed(Input::Connected),
+            Event::Link(LinkEvent::Said(said)) => session.feed(Input::Message(said)),
+            Event::Link(LinkEvent::Lost(reason)) => {
+                tracing::debug!("the stream to the coordinator is gone: {reason}");
+                session.feed(Input::Disconnected);
+            }
+            Event::Link(LinkEvent::Refused(status)) => return Err(WorkerError::Refused(status.message().to_owned())),
+            Event::Keeper(Ok(events)) => events.into_iter().for_each(|event| session.heard(event)),
+            Event::Keeper(Err(error)) => session.keeper_died(&error).await?,
+            Event::Composed(Ok(batch)) => {
+                session.composing = None;
+                session.composed(batch);
+            }
+            Event::Composed(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+            Event::Tick => session.feed(Input::Tick),
+            Event::Shutdown => {
+                let wait = session.grace_ms_max.saturating_add(SHUTDOWN_MS_MAX);
+                stopping.overdue_at = Some(Instant::now() + Duration::from_millis(wait));
+                session.feed(Input::Shutdown);
+            }
+            Event::Overdue => {
+                let attempts = session.agent.running() + session.agent.unacknowledged();
+                return Err(WorkerError::Unreported { attempts });
+            }
+        }
+        if let Some(end) = session.perform(uplink)? {
+            return Ok(end);
+        }
+    }
+}
+
+/// Waits for the next event. Everything it waits for may be dropped and asked again.
+async fn next_event<F: Future<Output = ()>>(
+    session: &mut Session<'_>,
+    uplink: &mut Uplink,
+    stopping: &mut Stopping<F>,
+) -> Event {
+    let wakeup = session.agent.next_wakeup_ms().map(|at| Duration::from_millis(at.saturating_sub(clock::boottime_ms())));
+    let keeper = &mut session.keeper;
+    let composing = &mut session.composing;
+    let keeper_events = async {
+        match keeper {
+            Some(keeper) => keeper.events().await,
+            None => std::future::pending().await,
+        }
+    };
+    let composed = async {
+        match composing {
+            Some(composing) => composing.await,
+            None => std::future::pending().await,
+        }
+    };
+    let overdue_at = stopping.overdue_at;
+    let shutdown = async {
+        match overdue_at {
+            None => {
+                stopping.shutdown.as_mut().await;
+                Event::Shutdown
+            }
+            Some(at) => {
+                tokio::time::sleep_until(at).await;
+                Event::Overdue
+            }
+        }
+    };
+    let tick = async {
+        match wakeup {
+            Some(wakeup) => tokio::time::sleep(wakeup).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        event = shutdown => event,
+        events = keeper_events => Event::Keeper(events),
+        batch = composed => Event::Composed(batch),
+        event = uplink.next() => Event::Link(event),
+        () = tick => Event::Tick,
+    }
+}

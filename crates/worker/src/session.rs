@@ -1,0 +1,286 @@
+//! One session of a worker: carries out what the agent decides, with a keeper and a stream.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::time::Duration;
+
+use muster_core::agent::{Action, Agent, Input};
+use muster_proto::v1::{
+    Acknowledge, Forget, KeeperExited, Lease, Renew, Start, Stop, StopCause, keeper_event, keeper_request,
+};
+use tokio::task::JoinHandle;
+
+use crate::error::WorkerError;
+use crate::keeper::Options;
+use crate::keeper_client::{KeeperClient, Learned};
+use crate::leftovers::{self, Marks};
+use crate::limits::{KEEPER_DEATHS_MAX, KEEPER_KILLED_MS_MAX, OUTPUT_BYTES_MAX};
+use crate::report::{self, Composed};
+use crate::uplink::Uplink;
+use crate::{WorkerConfig, clock, recover, spool};
+
+/// How a session ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The coordinator ended it: everything is killed, the next one begins.
+    Over(String),
+    /// It was told to shut down, and nothing is left to do.
+    Finished,
+}
+
+/// Everything of one session.
+pub(crate) struct Session<'a> {
+    config: &'a WorkerConfig,
+    pub(crate) agent: Agent,
+    pub(crate) keeper: Option<KeeperClient>,
+    learned: Learned,
+    cookie: u64,
+    keeper_deaths: u32,
+    /// Ends whose report waits for the disk.
+    to_compose: Vec<KeeperExited>,
+    pub(crate) composing: Option<JoinHandle<Vec<Composed>>>,
+    /// Tokens of attempts that left a metrics file.
+    metrics_files: BTreeSet<u64>,
+    /// Longest grace of any attempt so far.
+    pub(crate) grace_ms_max: u64,
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(config: &'a WorkerConfig, agent: Agent) -> Self {
+        Self {
+            config,
+            agent,
+            keeper: None,
+            learned: Learned::default(),
+            cookie: rand::random(),
+            keeper_deaths: 0,
+            to_compose: Vec::new(),
+            composing: None,
+            metrics_files: BTreeSet::new(),
+            grace_ms_max: 0,
+        }
+    }
+
+    /// Tells the agent.
+    pub(crate) fn feed(&mut self, input: Input) {
+        self.agent.handle(clock::boottime_ms(), input);
+    }
+
+    /// Carries out what the agent has decided.
+    pub(crate) fn perform(&mut self, uplink: &mut Uplink) -> Result<Option<End>, WorkerError> {
+        while let Some(action) = self.agent.next_action() {
+            match action {
+                Action::Send(message) => {
+                    if !uplink.send(message) {
+                        tracing::warn!("the coordinator does not read what this worker sends: dialling again");
+                        uplink.redial();
+                        self.feed(Input::Disconnected);
+                    }
+                }
+                Action::Reconnect => {
+                    tracing::warn!("the coordinator does not answer: dialling again");
+                    uplink.redial();
+                }
+                Action::OpenSession { session } => self.open(session)?,
+                Action::EndSession { reason } => return Ok(Some(End::Over(reason))),
+                Action::Finished => return Ok(Some(End::Finished)),
+                Action::Learn(context) => {
+                    self.learned.learn(context.clone());
+                    self.request(keeper_request::Kind::Learn(context));
+                }
+                Action::Forget { run } => {
+                    self.learned.forget(run);
+                    self.request(keeper_request::Kind::Forget(Forget { run }));
+                }
+                Action::Start(lease) => self.start(lease),
+                Action::Stop { token, grace_ms, unstarted_only } => {
+                    self.request(keeper_request::Kind::Stop(Stop { token, grace_ms, unstarted_only }));
+                }
+                Action::Renew { until_ms } => {
+                    self.request(keeper_request::Kind::Renew(Renew { until_boottime_ms: until_ms }));
+                }
+                Action::Acknowledge { tokens } => self.acknowledge(tokens),
+            }
+        }
+        self.send_requests();
+        Ok(None)
+    }
+
+    fn open(&mut self, session: u64) -> Result<(), WorkerError> {
+        let data = &self.config.data;
+        for path in [data.spools(), data.session_metrics(session)] {
+            std::fs::create_dir_all(&path).map_err(|source| WorkerError::Directory { path, source })?;
+        }
+        self.start_keeper(session)
+    }
+
+    fn start_keeper(&mut self, session: u64) -> Result<(), WorkerError> {
+        let data = &self.config.data;
+        let options = Options {
+            spool: data.spool(session),
+            metrics_dir: data.session_metrics(session),
+            session,
+            cookie: self.cookie,
+            slots: self.config.slots,
+            output_bytes_max: OUTPUT_BYTES_MAX,
+        };
+        let keeper = KeeperClient::start(&self.config.keeper_command, &options).map_err(|source| {
+            let command = self.config.keeper_command.first().map(|program| program.to_string_lossy().into_owned());
+            WorkerError::KeeperStart { command: command.unwrap_or_default(), source }
+        })?;
+        self.keeper = Some(keeper);
+        let known: Vec<_> = self.learned.retell().collect();
+        for context in known {
+            self.request(context);
+        }
+        self.feed(Input::KeeperReady);
+        Ok(())
+    }
+
+    fn start(&mut self, lease: Lease) {
+        let task = lease.task.unwrap_or_default();
+        let command = lease.command.unwrap_or_default();
+        let output = self.config.data.output(task, lease.attempt).into_os_string().into_encoded_bytes();
+        self.grace_ms_max = self.grace_ms_max.max(lease.grace_ms);
+        self.request(keeper_request::Kind::Start(Start {
+            token: lease.token,
+            argv: command.argv,
+            cwd: command.cwd,
+            env: command.env,
+            output_path: output.into(),
+            timeout_ms: lease.timeout_ms,
+            grace_ms: lease.grace_ms,
+            task: Some(task),
+            name: lease.name,
+            run_id: lease.run_id,
+            attempt: lease.attempt,
+        }));
+    }
+
+    fn acknowledge(&mut self, tokens: Vec<u64>) {
+        if let Some(session) = self.agent.session() {
+            for token in tokens.iter().filter(|token| self.metrics_files.remove(token)) {
+                let path = self.config.data.metrics(session, *token);
+                if let Err(error) = std::fs::remove_file(&path) {
+                    tracing::debug!("cannot remove {}: {error}", path.display());
+                }
+            }
+        }
+        self.request(keeper_request::Kind::Acknowledge(Acknowledge { tokens }));
+    }
+
+    /// A keeper that cannot be told something is noticed where its events are read.
+    fn request(&mut self, request: keeper_request::Kind) {
+        if let Some(keeper) = &mut self.keeper
+            && let Err(error) = keeper.push(request)
+        {
+            tracing::error!("the keeper cannot be told: {error}");
+            keeper.give_up();
+        }
+    }
+
+    fn send_requests(&mut self) {
+        if let Some(keeper) = &mut self.keeper
+            && let Err(error) = keeper.flush()
+        {
+            tracing::debug!("the keeper does not listen: {error}");
+        }
+    }
+
+    /// The keeper said something.
+    pub(crate) fn heard(&mut self, event: keeper_event::Kind) {
+        match event {
+            keeper_event::Kind::Started(started) => self.feed(Input::Started { token: started.token }),
+            keeper_event::Kind::Exited(exited) if exited.cause() == StopCause::NotStarted => {
+                self.feed(Input::NotStarted { token: exited.token });
+            }
+            keeper_event::Kind::Exited(exited) => self.ended(exited),
+        }
+    }
+
+    fn ended(&mut self, exited: KeeperExited) {
+        self.feed(Input::Exited { token: exited.token, wall_us: exited.wall_us });
+        if report::waits_for_disk(&exited) {
+            self.to_compose.push(exited);
+            return self.compose_next();
+        }
+        let Some(session) = self.agent.session() else { return };
+        let composed = report::compose(&exited, &self.config.data.session_metrics(session));
+        self.composed(vec![composed]);
+    }
+
+    /// Has the next reports made that wait for the disk, beside the loop and one batch at a time.
+    fn compose_next(&mut self) {
+        let Some(session) = self.agent.session() else { return };
+        if self.composing.is_some() || self.to_compose.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.to_compose);
+        let metrics_dir = self.config.data.session_metrics(session);
+        self.composing = Some(tokio::task::spawn_blocking(move || report::compose_all(&batch, &metrics_dir)));
+    }
+
+    /// Reports are made.
+    pub(crate) fn composed(&mut self, batch: Vec<Composed>) {
+        fail::fail_point!("worker_before_report");
+        for Composed { report, metrics_file } in batch {
+            if metrics_file {
+                self.metrics_files.insert(report.token);
+            }
+            self.feed(Input::Report(report));
+        }
+        if self.composing.is_none() {
+            self.compose_next();
+        }
+    }
+
+    /// The keeper died: kill what it leaves, learn what had ended, start another.
+    pub(crate) async fn keeper_died(&mut self, error: &io::Error) -> Result<(), WorkerError> {
+        let (Some(keeper), Some(session)) = (self.keeper.take(), self.agent.session()) else { return Ok(()) };
+        let pid = i32::try_from(keeper.pid()).ok();
+        let reason = match keeper.bury().await {
+            Ok(status) => format!("the keeper process ended unexpectedly ({status}; {error})"),
+            Err(waiting) => format!("the keeper process ended unexpectedly ({error}; {waiting})"),
+        };
+        tracing::error!("{reason}");
+        let marks = Marks { cookie: self.cookie, session, keeper: pid };
+        let wait = Duration::from_millis(KEEPER_KILLED_MS_MAX);
+        match tokio::task::spawn_blocking(move || leftovers::kill(marks, wait)).await {
+            Ok(Ok(killed)) => tracing::info!("killed {killed} processes that the keeper left"),
+            Ok(Err(error)) => tracing::error!("some of what the keeper left is still there: {error}"),
+            Err(error) => tracing::error!("cannot kill what the keeper left: {error}"),
+        }
+        self.learn_from_spool(session);
+        self.feed(Input::KeeperLost { reason: reason.clone() });
+        self.keeper_deaths += 1;
+        if self.keeper_deaths > KEEPER_DEATHS_MAX {
+            return Err(WorkerError::KeeperDies { deaths: self.keeper_deaths, reason });
+        }
+        self.start_keeper(session)
+    }
+
+    /// Ends that the dead keeper had written down and not told. Those that were told are known, and are ignored.
+    fn learn_from_spool(&mut self, session: u64) {
+        let path = self.config.data.spool(session);
+        let contents = std::fs::File::open(&path).map_err(|error| error.to_string());
+        let contents = contents.and_then(|mut file| spool::read(&path, &mut file).map_err(|error| error.to_string()));
+        match contents {
+            Ok(contents) => contents.records.into_iter().for_each(|exited| self.ended(exited)),
+            Err(error) => tracing::error!("{}: {error}", path.display()),
+        }
+    }
+
+    /// Ends the keeper, and with it everything that runs. `keep_spool`: it holds what was not delivered.
+    pub(crate) async fn close(mut self, keep_spool: bool) {
+        if let Some(keeper) = self.keeper.take()
+            && let Err(error) = keeper.close().await
+        {
+            tracing::error!("cannot wait for the keeper: {error}");
+        }
+        if let Some(session) = self.agent.session().filter(|_| !keep_spool)
+            && let Err(error) = recover::discard_spool(&self.config.data, session)
+        {
+            tracing::warn!("{error}");
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! The keeper with real processes: how attempts are started, watched, stopped, and that nothing of them is left.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
+
+use muster_proto::v1::{Acknowledge, EnvVar, KeepUntilEmpty, Stop, StopCause, keeper_event, keeper_request};
+use muster_proto::Bytes;
+use support::{Keeper, boottime_ms, is_running, pid_in, wait_for, wait_gone};
+
+/// A process that has left its group and session and does not care for SIGTERM. `$1`: file for its pid.
+const STUBBORN: &str = r#"setsid sh -c 'trap "" TERM HUP INT; echo $$ >"$1.new"; mv "$1.new" "$1"; while :; do sleep 1000; done' x"#;
+
+fn stop(token: u64, grace_ms: u64, unstarted_only: bool) -> keeper_request::Kind {
+    keeper_request::Kind::Stop(Stop { token, grace_ms, unstarted_only })
+}
+
+#[test]
+fn exit_codes_and_signals_are_told_as_they_were() {
+    let mut keeper = Keeper::start(1);
+    assert_eq!(keeper.run(1, "exit 0").exit_code, 0);
+    let failed = keeper.run(2, "exit 3");
+    assert_eq!((failed.exit_code, failed.signal, failed.cause()), (3, 0, StopCause::Unspecified));
+    let crashed = keeper.run(3, "kill -SEGV $$");
+    assert_eq!((crashed.exit_code, crashed.signal, crashed.cause()), (-1, 11, StopCause::Unspecified));
+    assert!(failed.wall_us > 0 && failed.memory_peak_kib > 0 && failed.started_wall_ms > 0);
+}
+
+#[test]
+fn processor_time_of_what_it_waited_for_is_counted() {
+    let mut keeper = Keeper::start(1);
+    let spun = keeper.run(1, "sh -c 'i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done'; exit 0");
+    assert!(spun.user_us + spun.sys_us > 5_000, "{spun:?}");
+}
+
+#[test]
+fn the_environment_is_exactly_the_given_one() {
+    let mut keeper = Keeper::start(1);
+    keeper.learn(&[("PATH", "/usr/bin:/bin"), ("A", "run"), ("B", "run"), ("MUSTER_TASK", "forged"), ("MUSTER_OWN", "kept")]);
+    let mut start = keeper.task(5, &["env"]);
+    let variable = |key: &str, value: &str| EnvVar { key: Bytes::from(key.to_owned()), value: Bytes::from(value.to_owned()) };
+    start.env = vec![variable("B", "task = 1"), variable("C", ""), variable("MUSTER_SLOT", "forged")];
+    keeper.begin(start);
+    assert_eq!(keeper.exited().exit_code, 0);
+    let output = keeper.output(5);
+    let found: BTreeSet<&str> = output.lines().collect();
+    let metrics = format!("MUSTER_METRICS={}", keeper.data.metrics(support::SESSION, 5).display());
+    let expected = BTreeSet::from([
+        "PATH=/usr/bin:/bin",
+        "A=run",
+        "B=task = 1",
+        "C=",
+        "MUSTER_OWN=kept",
+        "MUSTER_TASK=task 5",
+        "MUSTER_RUN_ID=run-x",
+        "MUSTER_ATTEMPT=1",
+        "MUSTER_ATTEMPT_TOKEN=5",
+        "MUSTER_COOKIE=000000000000abcd.9.5",
+        "MUSTER_SLOT=0",
+        &metrics,
+    ]);
+    assert_eq!(found, expected);
+    assert_eq!(output.lines().count(), expected.len(), "nothing twice");
+}
+
+#[test]
+fn a_process_starts_with_nothing_of_the_keepers() {
+    let mut keeper = Keeper::start(1);
+    let script = "cat; ls /proc/self/fd | wc -l; grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status; cut -d' ' -f5 /proc/$$/stat; echo $$";
+    assert_eq!(keeper.run(1, script).exit_code, 0);
+    let output = keeper.output(1);
+    let lines: Vec<&str> = output.lines().collect();
+    // 0, 1, 2 and the directory that ls reads: nothing of the keeper's is open.
+    assert_eq!(lines[0], "4");
+    assert!(lines[1].ends_with("0000000000000000") && lines[2].ends_with("0000000000000000"), "{output}");
+    assert_eq!(lines[lines.len() - 2], lines[lines.len() - 1], "it leads its own process group");
+}
+
+#[test]
+fn the_directory_is_the_runs_or_the_tasks_own() {
+    let mut keeper = Keeper::start(1);
+    keeper.run(1, "pwd -P");
+    let own = keeper.path("own directory");
+    std::fs::create_dir(&own).expect("made");
+    let mut start = keeper.task(2, &["pwd"]);
+    start.cwd = Bytes::copy_from_slice(own.as_os_str().as_bytes());
+    keeper.begin(start);
+    keeper.exited();
+    let real = |path: &std::path::Path| std::fs::canonicalize(path).expect("there").display().to_string();
+    assert_eq!(keeper.output(1).trim_end(), real(keeper.dir.path()));
+    assert_eq!(keeper.output(2).trim_end(), real(&own));
+}
+
+#[test]
+fn what_cannot_be_started_is_told_with_its_error() {
+    let mut keeper = Keeper::start(1);
+    let plain = keeper.path("plain");
+    std::fs::write(&plain, "true\n").expect("written");
+    let no_interpreter = keeper.path("script");
+    std::fs::write(&no_interpreter, "#!/no/such/interpreter\n").expect("written");
+    for path in [&no_interpreter, &keeper.path("noexec")] {
+        std::fs::write(path, std::fs::read(&no_interpreter).expect("there")).expect("written");
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+    }
+    std::fs::write(keeper.path("noexec"), "no program\n").expect("written");
+    let mut fail = |token: u64, program: &str, cwd: &str| {
+        let mut start = keeper.task(token, &[program]);
+        start.cwd = Bytes::from(cwd.to_owned());
+        keeper.begin(start);
+        let exited = keeper.exited();
+        assert_eq!((exited.token, exited.cause()), (token, StopCause::SpawnFailed));
+        (exited.spawn_errno, exited.environment_fault)
+    };
+    assert_eq!(fail(1, "no-such-program-here", ""), (libc::ENOENT, false));
+    assert_eq!(fail(2, "./plain", ""), (libc::EACCES, false));
+    assert_eq!(fail(3, "./script", ""), (libc::ENOENT, false));
+    assert_eq!(fail(4, "./noexec", ""), (libc::ENOEXEC, false));
+    assert_eq!(fail(5, "true", "/no/such/directory"), (libc::ENOENT, true));
+    assert_eq!(fail(6, "true", plain.to_str().expect("utf-8")), (libc::ENOTDIR, true));
+    assert_eq!(keeper.run(7, "exit 0").exit_code, 0, "the slot is free again");
+}
+
+#[test]
+fn a_run_that_the_keeper_was_not_told_of_is_the_environments_fault() {
+    let mut keeper = Keeper::start(1);
+    let mut start = keeper.task(1, &["true"]);
+    start.task = Some(muster_proto::v1::TaskRef::at(77, 0));
+    keeper.begin(start);
+    let exited = keeper.exited();
+    assert_eq!((exited.cause(), exited.environment_fault), (StopCause::SpawnFailed, true));
+}
+
+#[test]
+fn both_outputs_go_to_one_file_in_the_order_of_writing() {
+    let mut keeper = Keeper::start(1);
+    let script = "i=0; while [ $i -lt 200 ]; do echo out $i; echo err $i >&2; i=$((i+1)); done";
+    let exited = keeper.run(1, script);
+    let expected: String = (0..200).map(|n| format!("out {n}\nerr {n}\n")).collect();
+    assert_eq!(keeper.output(1), expected);
+    assert_eq!(exited.output_bytes, expected.len() as u64);
+    assert_eq!(keeper.run(2, "exit 0").output_bytes, 0);
+    assert!(!keeper.data.output(muster_proto::v1::TaskRef::at(support::RUN, 2), 1).exists(), "silent: no file");
+}
+
+#[test]
+fn a_growing_output_stands_in_its_place_while_the_attempt_runs() {
+    let mut keeper = Keeper::start(1);
+    let gate = keeper.path("gate");
+    assert!(std::process::Command::new("mkfifo").arg(&gate).status().expect("mkfifo").success());
+    keeper.shell(1, "echo first; cat gate; echo last");
+    wait_for("the first line", || (keeper.output(1) == "first\n").then_some(()));
+    std::fs::write(&gate, "middle\n").expect("written");
+    keeper.exited();
+    assert_eq!(keeper.output(1), "first\nmiddle\nlast\n");
+}
+
+#[test]
+fn a_timeout_ends_the_whole_tree_politely_if_it_obeys() {
+    let mut keeper = Keeper::start(1);
+    let mut start = keeper.task(1, &["sh", "-c", "trap 'echo asked; exit 9' TERM; sleep 1000 & wait"]);
+    start.timeout_ms = 100;
+    keeper.begin(start);
+    let exited = keeper.exited();
+    assert_eq!((exited.cause(), exited.exit_code), (StopCause::Timeout, 9), "it had its grace");
+    assert_eq!(keeper.output(1), "asked\n");
+}
+
+#[test]
+fn a_timeout_kills_a_grandchild_that_left_the_session_and_ignores_sigterm() {
+    let mut keeper = Keeper::start(1);
+    let pid_file = keeper.path("stubborn");
+    // The root waits for it, so that it is below the root; it, too, ignores SIGTERM.
+    let mut start = keeper.task(1, &["sh", "-c", &format!("trap '' TERM; {STUBBORN} stubborn & wait")]);
+    (start.timeout_ms, start.grace_ms) = (300, 300);
+    keeper.begin(start);
+    let pid = pid_in(&pid_file);
+    let exited = keeper.exited();
+    assert_eq!((exited.cause(), exited.signal), (StopCause::Timeout, 9));
+    assert!(!is_running(pid), "when the end is told, nothing of it is left");
+}
+
+#[test]
+fn a_child_that_is_left_behind_holds_up_nothing_and_is_stopped() {
+    let mut keeper = Keeper::start(1);
+    keeper.shell(1, "sleep 1000 & echo $! >child; exit 0");
+    let exited = keeper.exited();
+    assert_eq!((exited.exit_code, exited.cause(), exited.survivors_killed), (0, StopCause::Unspecified, 1));
+    assert!(!is_running(pid_in(&keeper.path("child"))));
+}
+
+#[test]
+fn a_child_that_ends_by_itself_soon_after_is_left_alone() {
+    let mut keeper = Keeper::start(1);
+    let exited = keeper.run(1, "sh -c 'kill -0 $PPID; echo done' & exit 0");
+    assert_eq!((exited.exit_code, exited.survivors_killed), (0, 0));
+    assert!(keeper.output(1).ends_with("done\n"), "its output belongs to the attempt");
+}
+
+#[test]
+fn a_daemon_that_ignores_sigterm_is_killed_after_the_grace() {
+    let mut keeper = Keeper::start(2);
+    let mut start = keeper.task(1, &["sh", "-c", &format!("({STUBBORN} daemon &) ; while ! [ -e daemon ]; do sleep 0.01; done")]);
+    start.grace_ms = 200;
+    keeper.begin(start);
+    let exited = keeper.exited();
+    assert_eq!((exited.exit_code, exited.survivors_killed > 0), (0, true));
+    assert!(!is_running(pid_in(&keeper.path("daemon"))));
+}
+
+#[test]
+fn a_daemon_without_any_mark_dies_with_the_attempts_it_may_belong_to() {
+    let mut keeper = Keeper::start(2);
+    let gate = keeper.path("gate");
+    assert!(std::process::Command::new("mkfifo").arg(&gate).status().expect("mkfifo").success());
+    keeper.shell(1, "cat gate");
+    keeper.started();
+    // Its environment is empty, its group and session are its own, its parent is gone: it could be of either.
+    let daemon = "env -i PATH=\"$PATH\" setsid sh -c 'trap \"\" TERM; echo $$ >pid; exec sleep 1000'";
+    keeper.shell(2, &format!("({daemon} &); while ! [ -s pid ]; do sleep 0.01; done"));
+    let exited = keeper.exited();
+    assert_eq!((exited.token, exited.exit_code), (2, 0));
+    let pid = pid_in(&keeper.path("pid"));
+    assert!(is_running(pid), "another attempt that might be its owner still runs");
+    assert_eq!(keeper.run(3, "echo clean").output_bytes, 6, "and a slot is not blocked by it");
+    std::fs::write(&gate, "").expect("opened");
+    assert_eq!(keeper.exited().token, 1);
+    wait_gone(pid);
+}
+
+#[test]
+fn a_stop_gives_grace_and_then_kills() {
+    let mut keeper = Keeper::start(2);
+    keeper.shell(1, "trap 'exit 5' TERM; echo $$ >one; while :; do sleep 0.01; done");
+    keeper.shell(2, "trap '' TERM; echo $$ >two; while :; do sleep 0.01; done");
+    pid_in(&keeper.path("one"));
+    pid_in(&keeper.path("two"));
+    keeper.send(stop(1, 60_000, false));
+    let polite = keeper.exited();
+    assert_eq!((polite.token, polite.cause(), polite.exit_code), (1, StopCause::Revoked, 5));
+    keeper.send(stop(2, 100, false));
+    let killed = keeper.exited();
+    assert_eq!((killed.token, killed.cause(), killed.signal), (2, StopCause::Revoked, 9));
+}
+
+#[test]
+fn an_attempt_that_waits_for_a_slot_is_given_back_unstarted() {
+    let mut keeper = Keeper::start(1);
+    keeper.shell(1, "exec sleep 1000");
+    keeper.shell(2, "touch ran");
+    keeper.started();
+    keeper.send(stop(1, 0, true));
+    keeper.send(stop(2, 0, true));
+    let back = keeper.exited();
+    assert_eq!((back.token, back.cause()), (2, StopCause::NotStarted));
+    keeper.send(stop(1, 0, false));
+    assert_eq!((keeper.exited().token, keeper.path("ran").exists()), (1, false));
+    keeper.send(stop(1, 0, false));
+    assert_eq!(keeper.run(3, "exit 0").exit_code, 0, "a stop that comes too late does nothing");
+}
+
+#[test]
+fn a_hundred_slots_run_a_hundred_attempts_at_once() {
+    let mut keeper = Keeper::start(100);
+    let gate = keeper.path("gate");
+    assert!(std::process::Command::new("mkfifo").arg(&gate).status().expect("mkfifo").success());
+    for token in 1..=100 {
+        keeper.shell(token, &format!("cat gate; echo {token}; exit {}", token % 7));
+    }
+    let slots: BTreeSet<u32> = (1..=100).map(|_| keeper.started().slot).collect();
+    assert_eq!(slots, (0..100).collect(), "all run, none has ended");
+    let opened = std::fs::OpenOptions::new().write(true).open(&gate).expect("opened");
+    // Some may open the gate only now: it stays open until the last has passed.
+    let mut ended = BTreeSet::new();
+    drop(opened);
+    while ended.len() < 100 {
+        if let Ok(gate) = rustix::fs::open(&gate, rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::NONBLOCK, rustix::fs::Mode::empty()) {
+            drop(gate);
+        }
+        let exited = keeper.exited();
+        assert_eq!(exited.exit_code as u64, exited.token % 7);
+        assert_eq!(keeper.output(exited.token), format!("{}\n", exited.token));
+        ended.insert(exited.token);
+    }
+}
+
+#[test]
+fn many_attempts_one_after_another_leave_no_descriptor_and_no_process_behind() {
+    let mut keeper = Keeper::start(2);
+    let open = |keeper: &Keeper| std::fs::read_dir(format!("/proc/{}/fd", keeper.child.id())).expect("there").count();
+    keeper.run(1, "echo x");
+    keeper.run(2, "exit 0");
+    let before = open(&keeper);
+    for token in 3..=303 {
+        let start = if token % 3 == 0 { keeper.task(token, &["echo", "x"]) } else { keeper.task(token, &["true"]) };
+        keeper.begin(start);
+    }
+    let tokens: BTreeSet<u64> = (3..=303).map(|_| keeper.exited().token).collect();
+    assert_eq!(tokens, (3..=303).collect());
+    assert!(open(&keeper) <= before + 2, "{before} before");
+    let children = format!("/proc/{0}/task/{0}/children", keeper.child.id());
+    assert_eq!(std::fs::read_to_string(children).expect("there"), "");
+}
+
+#[test]
+fn too_much_output_is_killed() {
+    let mut keeper = Keeper::start_with(1, &["--output-bytes-max", "100000"]);
+    keeper.begin(keeper.task(1, &["yes"]));
+    let exited = keeper.exited();
+    assert_eq!((exited.cause(), exited.signal), (StopCause::OutputLimit, 9));
+    assert!(exited.output_bytes > 100_000);
+}
+
+#[test]
+fn leases_that_are_not_renewed_kill_what_runs_and_give_back_what_waits() {
+    let mut keeper = Keeper::start(1);
+    keeper.shell(1, "trap '' TERM; echo $$ >pid; while :; do sleep 1000; done");
+    keeper.shell(2, "touch ran");
+    let pid = pid_in(&keeper.path("pid"));
+    // A renewal never shortens: only a keeper that was told less from the start is fenced.
+    keeper.renew(boottime_ms());
+    assert!(is_running(pid));
+    drop(keeper);
+
+    let mut keeper = Keeper::start_fenced(1);
+    keeper.renew(boottime_ms() + 300);
+    keeper.shell(1, "trap '' TERM; echo $$ >pid; while :; do sleep 1000; done");
+    keeper.shell(2, "touch ran");
+    let pid = pid_in(&keeper.path("pid"));
+    let (mut causes, mut tokens) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        let exited = keeper.exited();
+        tokens.push(exited.token);
+        causes.push(exited.cause());
+    }
+    assert_eq!((tokens, causes), (vec![2, 1], vec![StopCause::NotStarted, StopCause::Fenced]));
+    assert!(!is_running(pid) && !keeper.path("ran").exists());
+    keeper.shell(3, "exit 0");
+    assert_eq!(keeper.exited().cause(), StopCause::NotStarted, "nothing starts while the leases are not renewed");
+    keeper.renew(boottime_ms() + 3_600_000);
+    assert_eq!(keeper.run(4, "exit 0").cause(), StopCause::Unspecified);
+}
+
+#[test]
+fn when_the_worker_is_gone_everything_is_killed_at_once() {
+    let mut keeper = Keeper::start(2);
+    keeper.shell(1, &format!("trap '' TERM; {STUBBORN} below & echo $$ >root; wait"));
+    keeper.shell(2, &format!("({STUBBORN} daemon &) ; trap '' TERM; while :; do sleep 0.01; done"));
+    keeper.shell(3, "touch ran");
+    let pids = ["root", "below", "daemon"].map(|name| pid_in(&keeper.path(name)));
+    keeper.hang_up();
+    assert!(keeper.wait().success());
+    for pid in pids {
+        assert!(!is_running(pid), "{pid} outlived its keeper");
+    }
+    assert!(!keeper.path("ran").exists());
+}
+
+#[test]
+fn signals_of_a_terminal_do_not_reach_the_keeper() {
+    let mut keeper = Keeper::start(1);
+    keeper.shell(1, "echo $$ >pid; read x <gate; exit 4");
+    pid_in(&keeper.path("pid"));
+    let pid = rustix::process::Pid::from_child(&keeper.child);
+    use rustix::process::Signal;
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::TSTP] {
+        rustix::process::kill_process(pid, signal).expect("sent");
+    }
+    // There is no gate, so the shell has ended by itself.
+    assert_ne!(keeper.exited().exit_code, 0);
+    assert_eq!(keeper.run(2, "exit 6").exit_code, 6);
+    let session = rustix::process::getsid(Some(pid)).expect("there");
+    assert_eq!(session, pid, "it has a session of its own");
+}
+
+#[test]
+fn a_worker_that_does_not_read_does_not_keep_the_keeper_from_killing() {
+    let mut keeper = Keeper::start_fenced(4);
+    keeper.renew(boottime_ms() + 3_000);
+    keeper.shell(1, "echo $$ >pid; exec sleep 1000");
+    let pid = pid_in(&keeper.path("pid"));
+    for token in 2..=600 {
+        keeper.begin(keeper.task(token, &["true"]));
+    }
+    wait_gone(pid);
+    let mut ended = BTreeSet::new();
+    while ended.len() < 600 {
+        ended.insert(keeper.exited().token);
+    }
+}
+
+#[test]
+fn finish_ends_the_keeper_when_nothing_is_left() {
+    let mut keeper = Keeper::start(1);
+    keeper.shell(1, "echo $$ >pid; sleep 0.05");
+    keeper.shell(2, "exit 0");
+    keeper.send(keeper_request::Kind::Finish(KeepUntilEmpty {}));
+    assert_eq!((keeper.exited().token, keeper.exited().token), (1, 2));
+    assert_eq!(keeper.try_event(), None);
+    assert!(keeper.wait().success());
+}
+
+#[test]
+fn what_is_acknowledged_leaves_the_spool_and_the_rest_stays() {
+    let mut keeper = Keeper::start(1);
+    for token in 1..=3 {
+        keeper.run(token, "exit 1");
+    }
+    keeper.send(keeper_request::Kind::Acknowledge(Acknowledge { tokens: vec![1, 3] }));
+    keeper.run(4, "exit 0");
+    keeper.hang_up();
+    keeper.wait();
+    // Only a spool that grows is written anew, so all are still there; their tokens fence the acknowledged ones.
+    let found = muster_worker::recover_spool(&keeper.data, support::SESSION).expect("a spool");
+    let tokens: Vec<u64> = found.reports.iter().map(|report| report.token).collect();
+    assert_eq!((tokens, found.ignored_bytes), (vec![1, 2, 3, 4], 0));
+}
+
+#[test]
+fn a_keeper_refuses_to_be_started_by_hand() {
+    let run = |args: &[&str]| {
+        let output = std::process::Command::new(support::keeper_program()).args(args).stdin(std::process::Stdio::null()).output();
+        let output = output.expect("started");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, text) = run(&[]);
+    assert!(code == Some(2) && text.contains("--slots is missing"), "{code:?} {text}");
+    let args = ["--spool", "/tmp/x.spool", "--metrics-dir", "/tmp", "--session", "1", "--cookie", "1", "--slots", "1"];
+    let (code, text) = run(&args);
+    assert!(code == Some(1) && text.contains("standard input is no socket"), "{code:?} {text}");
+}
+
+#[test]
+fn events_of_starts_come_before_those_of_ends() {
+    let mut keeper = Keeper::start(3);
+    for token in 1..=30 {
+        keeper.begin(keeper.task(token, &["true"]));
+    }
+    let (mut started, mut ended) = (BTreeSet::new(), BTreeSet::new());
+    while ended.len() < 30 {
+        match keeper.try_event().expect("an event") {
+            keeper_event::Kind::Started(event) => assert!(started.insert(event.token)),
+            keeper_event::Kind::Exited(event) => {
+                assert!(started.contains(&event.token));
+                assert!(ended.insert(event.token));
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The repository's rules about itself. All of them are tests, in `tests/`.
