@@ -20,13 +20,11 @@ use clap::Parser;
 const RUNTIME_THREADS: usize = 2;
 /// How long tasks that block may keep the process from ending.
 const RUNTIME_END: Duration = Duration::from_millis(100);
-/// The hidden command that is the parent of everything a worker starts.
-const KEEPER: &str = "keeper";
 
 fn main() -> ExitCode {
     // Before anything else: a keeper has one thread, and no arguments that people write.
     let mut words = std::env::args_os().skip(1);
-    if words.next().is_some_and(|word| word == KEEPER) {
+    if words.next().is_some_and(|word| word == host::hosting::KEEPER) {
         return muster_worker::keeper_main(words);
     }
     let cli = args::Cli::parse();

@@ -5,6 +5,9 @@ mod support;
 
 use std::collections::BTreeMap;
 
+use muster_client::Client;
+use muster_frameworks::command;
+use muster_proto::v1::{AddTasks, OpenRun};
 use support::{Sandbox, until};
 
 /// Tasks that append their number to `effects`. Those in `held` then wait until `open` exists, or for the fifo.
@@ -50,6 +53,8 @@ fn a_run_whose_process_was_killed_goes_on_where_it_was() {
         "only what was running: {repeated:?}"
     );
     sandbox.run("attach night").exits(0).says("30 selected = 30 passed\n");
+    let left = std::fs::read_dir(sandbox.path(".muster/spool")).expect("it is there").count();
+    assert_eq!(left, 0, "what dead sessions left is cleaned up");
 }
 
 #[test]
@@ -75,6 +80,68 @@ fn the_same_run_id_with_another_selection_is_refused_and_names_the_difference() 
     let done = sandbox.run("run --cmds two.txt --run-id night").exits(2);
     done.says("only selected now: echo b").says("only in the run: echo a");
     sandbox.run("run --cmds one.txt --run-id night --retries 2").exits(2).says("--retries: now 2, in the run 0");
+}
+
+/// Tasks so large that five of them are one chunk of a submission.
+fn large_jobs(sandbox: &Sandbox, count: usize) {
+    let argument = "x".repeat(100_000);
+    let line = |n: usize| format!("task-{n}\ttrue {argument} {argument}\n");
+    sandbox.write("large.txt", (0..count).map(line).collect::<String>());
+}
+
+/// Does what a `muster run` does that is killed in the middle of its submission: opens the run and sends one chunk.
+fn submit_half(sandbox: &Sandbox, run_id: &str) {
+    let host: serde_json::Value = serde_json::from_str(&sandbox.read(".muster/host.json")).expect("somebody hosts");
+    let socket = host["socket"].as_str().expect("it listens").to_owned();
+    let mut tasks = command::from_cmds_file(&sandbox.path("large.txt"), false).expect("a list of commands");
+    tasks.truncate(5);
+    let submit = async {
+        let client = Client::connect_unix(socket).await.expect("somebody hosts");
+        let like = client.get("holds").await.expect("it is there");
+        let run_id = run_id.to_owned();
+        let open =
+            OpenRun { run_id: run_id.clone(), client: like.client, project: like.project, options: like.options };
+        client.open(open).await.expect("a new run");
+        client.add(AddTasks { run_id, seq: 0, tasks }).await.expect("its first chunk");
+    };
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(submit);
+}
+
+#[test]
+fn a_submission_that_was_cut_off_is_completed_by_the_same_command_and_no_other() {
+    let sandbox = Sandbox::new();
+    jobs(&sandbox, 1, 0..1);
+    let muster = sandbox.start("holds", "run --cmds jobs.txt --slots 2 --run-id holds");
+    until(|| !effects(&sandbox).is_empty(), || muster.stdout() + &muster.stderr());
+    large_jobs(&sandbox, 7);
+    submit_half(&sandbox, "night");
+    muster.kill();
+
+    large_jobs(&sandbox, 4);
+    sandbox.run("run --cmds large.txt --run-id night").exits(2).says("only in the run: task-4");
+    large_jobs(&sandbox, 7);
+    sandbox.write("open", "");
+    sandbox.run("run --cmds large.txt --run-id night").exits(0).says("goes on").says("7 selected = 7 passed");
+    sandbox.run("attach holds").exits(0).says("1 selected = 1 passed");
+}
+
+#[test]
+fn a_run_that_is_not_complete_says_how_to_complete_or_end_it() {
+    let sandbox = Sandbox::new();
+    jobs(&sandbox, 1, 0..1);
+    let muster = sandbox.start("holds", "run --cmds jobs.txt --slots 2 --run-id holds");
+    until(|| !effects(&sandbox).is_empty(), || muster.stdout() + &muster.stderr());
+    large_jobs(&sandbox, 7);
+    submit_half(&sandbox, "night");
+    let follower = sandbox.start("follower", "attach night");
+    follower.until_stdout(|text| text.contains("--run-id night") && text.contains("muster cancel night"));
+    let ended = || sandbox.json("tasks night --state ended --output json").len();
+    until(|| ended() == 5, || format!("{} have ended", ended()));
+    sandbox.run("cancel night").exits(0);
+    follower.wait().exits(130).says("5 selected = 5 passed").says("cancelled on request");
+    sandbox.write("open", "");
+    sandbox.release("gate");
+    muster.wait().exits(0);
 }
 
 #[test]

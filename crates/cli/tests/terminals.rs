@@ -55,6 +55,23 @@ fn who_hosts_stays_until_the_runs_of_other_terminals_have_ended_and_says_so() {
 }
 
 #[test]
+fn who_hosts_only_for_others_hands_over_when_interrupted() {
+    let sandbox = Sandbox::new();
+    blocked(&sandbox, "a");
+    blocked(&sandbox, "b");
+    let a = sandbox.start("a", "run --cmds a.txt --slots 2 --run-id a");
+    started(&sandbox, "a");
+    let b = sandbox.start("b", "run --cmds b.txt --run-id b --infra-retries 0");
+    started(&sandbox, "b");
+    sandbox.release("a.gate");
+    until(|| a.stderr().contains("hosts on until these end: b"), || a.stdout() + &a.stderr());
+    sandbox.write("b.open", "");
+    a.signal(Signal::INT);
+    a.wait().exits(0);
+    b.wait().exits(0).says("this one hosts now").says("1 selected = 1 passed");
+}
+
+#[test]
 fn a_run_goes_on_in_the_terminal_that_had_joined_when_the_host_is_killed() {
     let sandbox = Sandbox::new();
     blocked(&sandbox, "a");
@@ -70,6 +87,42 @@ fn a_run_goes_on_in_the_terminal_that_had_joined_when_the_host_is_killed() {
     b.says("this one hosts now").says("1 selected = 1 passed");
     assert_eq!(sandbox.run("attach a").code, Some(0), "the killed terminal's run went on too, or goes on now");
     assert_eq!(sandbox.lines("effects").iter().filter(|line| *line == "b").count(), 2);
+}
+
+#[test]
+fn of_three_terminals_the_last_one_finishes_when_two_hosts_are_killed_in_turn() {
+    let sandbox = Sandbox::new();
+    let names = ["a", "b", "c"];
+    let mut terminals = Vec::new();
+    for name in names {
+        blocked(&sandbox, name);
+        terminals.push(sandbox.start(name, &format!("run --cmds {name}.txt --slots 3 --run-id {name}")));
+        started(&sandbox, name);
+    }
+    let host = || sandbox.json("status --output json").remove(0)["pid"].as_u64();
+    for _ in 0..2 {
+        let pid = host().expect("somebody hosts");
+        let at = terminals.iter().position(|terminal| u64::from(terminal.pid()) == pid).expect("one of ours");
+        terminals.remove(at).kill();
+        until(|| host().is_some_and(|now| now != pid), || format!("nobody hosts after {pid}: {:?}", host()));
+    }
+    names.iter().for_each(|name| drop(sandbox.write(&format!("{name}.open"), "")));
+    let last = terminals.pop().expect("one is left");
+    // It may have begun a task anew before the files were there.
+    for name in names {
+        let gone_on =
+            || sandbox.json("runs --output json").iter().any(|run| run["run"] == name && run["verdict"] == "passed");
+        until(
+            || gone_on() || sandbox.try_release(&format!("{name}.gate")) && gone_on(),
+            || format!("{name} does not end"),
+        );
+    }
+    last.wait().exits(0).says("1 selected = 1 passed");
+    for name in names {
+        sandbox.run(&format!("attach {name}")).exits(0).says("1 selected = 1 passed");
+        let times = sandbox.lines("effects").iter().filter(|line| *line == name).count();
+        assert!(times <= 3, "{name} ran {times} times with two hosts killed");
+    }
 }
 
 #[test]
@@ -96,6 +149,19 @@ fn a_run_is_cancelled_from_another_terminal() {
     sandbox.run("cancel a").exits(0).says("run a is cancelled");
     a.wait().exits(130).says("1 selected = 0 passed + 1 cancelled").says("cancelled on request");
     sandbox.run("cancel a").exits(0).says("had ended already");
+}
+
+#[test]
+fn a_run_that_nobody_hosts_is_cancelled_without_running_anything() {
+    let sandbox = Sandbox::new();
+    blocked(&sandbox, "a");
+    let a = sandbox.start("a", "run --cmds a.txt --slots 1 --run-id a");
+    started(&sandbox, "a");
+    a.kill();
+    sandbox.run("why a 0").exits(0).says("nobody hosts");
+    sandbox.run("cancel a").exits(0).says("run a is cancelled");
+    sandbox.run("attach a").exits(130).says("1 selected = 0 passed + 1 cancelled");
+    assert_eq!(sandbox.lines("effects").len(), 1);
 }
 
 #[test]

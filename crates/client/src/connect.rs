@@ -46,10 +46,10 @@ pub async fn connect_unix(socket: impl AsRef<Path>) -> Result<Channel, ClientErr
         .http2_adaptive_window(false);
     let path = socket.clone();
     let dial = tower::service_fn(move |_: Uri| dial(path.clone()));
-    endpoint.connect_with_connector(dial).await.map_err(|error| ClientError::Connect {
-        endpoint: socket.display().to_string(),
-        source: innermost(error),
-    })
+    endpoint
+        .connect_with_connector(dial)
+        .await
+        .map_err(|error| ClientError::Connect { endpoint: socket.display().to_string(), source: innermost(error) })
 }
 
 async fn dial(path: PathBuf) -> std::io::Result<TokioIo<UnixStream>> {

@@ -145,12 +145,7 @@ impl<I: Iterator<Item = TaskSpec>> Chunks<I> {
     }
 
     fn submitted(&self, opened: &OpenRunReply) -> Submitted {
-        Submitted {
-            existed: opened.existed,
-            was_sealed: opened.sealed,
-            tasks_before: opened.tasks,
-            tasks: self.taken,
-        }
+        Submitted { existed: opened.existed, was_sealed: opened.sealed, tasks_before: opened.tasks, tasks: self.taken }
     }
 }
 
@@ -209,11 +204,7 @@ mod tests {
 
     fn task(name: &str, bytes: usize) -> TaskSpec {
         let argv = vec![vec![b'x'; bytes].into()];
-        TaskSpec {
-            name: name.into(),
-            command: Some(CommandSpec { argv, ..Default::default() }),
-            ..Default::default()
-        }
+        TaskSpec { name: name.into(), command: Some(CommandSpec { argv, ..Default::default() }), ..Default::default() }
     }
 
     fn all(tasks: Vec<TaskSpec>) -> Vec<AddTasks> {
@@ -231,7 +222,10 @@ mod tests {
         let chunks = all(tasks.clone());
         assert!(chunks.len() > 3);
         assert!(chunks.iter().all(|chunk| chunk.encoded_len() <= ADD_TASKS_BYTES_MAX));
-        assert_eq!(chunks.iter().map(|chunk| chunk.seq).collect::<Vec<_>>(), (0..chunks.len() as u32).collect::<Vec<_>>());
+        assert_eq!(
+            chunks.iter().map(|chunk| chunk.seq).collect::<Vec<_>>(),
+            (0..chunks.len() as u32).collect::<Vec<_>>()
+        );
         let joined: Vec<_> = chunks.into_iter().flat_map(|chunk| chunk.tasks).collect();
         assert_eq!(joined, tasks, "every task once, in order");
     }

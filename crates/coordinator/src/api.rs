@@ -27,19 +27,23 @@ pub(crate) enum Decision<R> {
     /// Answered without the log.
     Reply(R),
     /// To be put into the log.
-    Propose(Kind),
+    Propose(Box<Kind>),
     /// No.
     Refuse(Status),
 }
 
 impl<R> Decision<R> {
+    fn propose(kind: Kind) -> Self {
+        Self::Propose(Box::new(kind))
+    }
+
     /// Carries the decision out; `answer` makes the client's reply of the state's.
     pub(crate) async fn carry_out(self, shared: &Shared, answer: fn(Reply) -> Option<R>) -> Result<R, Status> {
         match self {
             Self::Reply(reply) => shared.check_open().map(|()| reply),
             Self::Refuse(status) => Err(status),
             Self::Propose(kind) => {
-                let reply = shared.propose(kind).await?;
+                let reply = shared.propose(*kind).await?;
                 answer(reply).ok_or_else(|| Status::internal("a bug in muster: the state answered something else"))
             }
         }

@@ -49,6 +49,7 @@ pub async fn start(
     let mut last_entry_at = config.clock.monotonic();
     let shared = Arc::new(Shared::new(Arc::clone(&consensus), config, inbox));
     let leadership = consensus.leadership().next().await.ok_or(StartError::NoConsensus)?;
+    shared.set_leads(leadership.is_leader);
     if leadership.is_leader {
         recover(&shared, &recovery, &mut last_entry_at).await?;
     }

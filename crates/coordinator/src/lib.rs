@@ -15,8 +15,8 @@
 //! Deliberately absent: any state that a new leader would miss. What is here is soft; what must last is in the
 //! log. Scheduling is `muster_core`'s, consensus is behind [`Consensus`].
 
-pub mod archive;
 mod api;
+pub mod archive;
 mod archiver;
 mod clock;
 mod config;

@@ -24,7 +24,9 @@ pub const CONNECTIONS_MAX: usize = core::SESSIONS_MAX;
 /// Messages on their way to one worker; a worker that takes none is cut off and may come back.
 pub const SESSION_OUTBOX_MESSAGES_MAX: usize = 1_024;
 /// Messages of a worker that come before its registration is durable.
-pub const EARLY_MESSAGES_MAX: usize = 64;
+pub const EARLY_MESSAGES_MAX: usize = 16;
+/// Batches of reports of one stream that wait for the log; a worker that sends more is cut off.
+pub const REPORTS_IN_FLIGHT_MAX: u32 = 16;
 /// Encoded leases in one message.
 pub const LEASES_MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// Runs whose directory and environment a session is known to have; older ones are told again.
@@ -36,8 +38,8 @@ pub const TICKS_PER_HEARTBEAT: u32 = 4;
 
 /// Watches at one time.
 pub const WATCHES_MAX: usize = 1_024;
-/// Messages on their way to one watcher.
-pub const WATCH_MESSAGES_MAX: usize = 16;
+/// Messages on their way to one watcher, each of about [`PAGE_BYTES_MAX`] at most.
+pub const WATCH_MESSAGES_MAX: usize = 4;
 /// Rows in one message to a watcher.
 pub const WATCH_ROWS_MAX: usize = 1_024;
 /// Encoded rows in one message: to a watcher, or in a page of a listing.

@@ -19,10 +19,10 @@ use futures::StreamExt;
 use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::BoxStream;
 use muster_core::{Applied, LogPosition, schedule};
+use muster_proto::Bytes;
 use muster_proto::v1::command::Kind;
 use muster_proto::v1::{AdvanceTime, AttemptReport, GrantLeases, LogEntry};
 use muster_proto::version::LOG_ENTRY_FORMAT;
-use muster_proto::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tonic::Status;
@@ -31,7 +31,7 @@ use crate::archiver::Archiver;
 use crate::config::LocalRecovery;
 use crate::consensus::{Consensus, Leadership, ProposeError};
 use crate::deadlines;
-use crate::limits::{ARCHIVE_SHUTDOWN_MS_MAX, INBOX_BATCH_EVENTS_MAX};
+use crate::limits::{ARCHIVE_SHUTDOWN_MS_MAX, INBOX_BATCH_EVENTS_MAX, SHUTDOWN_MS_MAX};
 use crate::pending::{Origin, Pending, ReplySender};
 use crate::refusal::{End, Failure};
 use crate::shared::Shared;
@@ -219,6 +219,7 @@ impl MainLoop {
         if now == before {
             return;
         }
+        self.shared.set_leads(now.is_leader);
         if now.is_leader {
             tracing::info!(term = now.term, "this node leads");
             self.shared.read(|state| self.sessions.begin_term(state));
@@ -326,9 +327,12 @@ impl MainLoop {
     /// Tells everybody who waits. An entry in flight is waited for if the end is orderly, so that its callers
     /// learn what became of it.
     async fn finish(mut self, end: End, mut sources: Sources) {
-        if let (End::ShuttingDown, Some(flight)) = (&end, sources.flight.take()) {
+        let limit = Duration::from_millis(SHUTDOWN_MS_MAX);
+        if let (End::ShuttingDown, Some(flight)) = (&end, sources.flight.take())
+            && let Ok(landed) = tokio::time::timeout(limit, flight).await
+        {
             // A failure is told to those in flight by `landed`; there is nothing else left to stop.
-            let _ = self.landed(flight.await);
+            let _ = self.landed(landed);
         }
         tracing::info!(?end, "the coordinator ends");
         let failure = Failure::Coordinator(end.status());

@@ -67,7 +67,7 @@ impl Reader {
         let read = tokio::select! {
             biased;
             read = self.read() => read,
-            end = shared.ended() => Err(Cut::Told(end.status())),
+            status = shared.stopped_serving() => Err(Cut::Told(status)),
         };
         if let Err(Cut::Told(status)) = read {
             self.feed.fail(status);

@@ -58,7 +58,9 @@ impl End {
     /// What callers are told whose request was under way.
     pub(crate) fn status(&self) -> Status {
         match self {
-            Self::ShuttingDown => Status::unavailable("the coordinator is shutting down"),
+            Self::ShuttingDown => Status::unavailable(
+                "the coordinator is shutting down; what was asked may or may not have been recorded: ask again",
+            ),
             Self::Failed(why) => Status::internal(format!(
                 "the coordinator stopped because its storage failed: {why}; \
                  what was asked may or may not have been recorded: look again once it runs"

@@ -1,8 +1,8 @@
 //! What an applied entry means for those whose commands were in it. Comes after its effects were sent.
 
 use muster_core::{Refusal, Reply};
+use muster_proto::v1::Welcome;
 use muster_proto::v1::coordinator_message::Kind;
-use muster_proto::v1::{ReportsDone, Welcome};
 use tonic::Status;
 
 use crate::main_loop::MainLoop;
@@ -26,9 +26,7 @@ impl MainLoop {
             // A caller that has gone away needs no answer.
             (Origin::Caller(reply), answer) => drop(reply.send(answer.map_err(Failure::Refused))),
             (Origin::Hello { connection }, answer) => self.settle_hello(connection, answer),
-            (Origin::Reports { connection, seq }, Ok(_)) => {
-                self.sessions.send_to(connection, Kind::ReportsDone(ReportsDone { seq }));
-            }
+            (Origin::Reports { connection, seq }, Ok(_)) => self.sessions.reports_done(connection, seq),
             (Origin::Reports { connection, .. }, Err(refusal)) => {
                 self.sessions.refused(connection, refused(&refusal));
             }

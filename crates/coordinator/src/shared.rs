@@ -27,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) output_streams: Arc<Semaphore>,
     archive: Arc<dyn ArchiveReader>,
     inbox: mpsc::Sender<Event>,
+    leads: watch::Sender<bool>,
     end: watch::Sender<Option<End>>,
 }
 
@@ -42,6 +43,7 @@ impl Shared {
             output_streams: Arc::new(Semaphore::new(OUTPUT_STREAMS_MAX)),
             archive,
             inbox,
+            leads: watch::Sender::new(false),
             end: watch::Sender::new(None),
         }
     }
@@ -85,6 +87,31 @@ impl Shared {
         self.end().map_or(Ok(()), |end| Err(end.status()))
     }
 
+    /// This node leads, or does no more.
+    pub(crate) fn set_leads(&self, leads: bool) {
+        self.leads.send_if_modified(|before| std::mem::replace(before, leads) != leads);
+    }
+
+    /// What is read here is what was acknowledged last only while this node leads (rule `linearizable`; with one
+    /// voter nothing more is needed).
+    pub(crate) fn check_leads(&self) -> Result<(), Status> {
+        self.check_open()?;
+        if *self.leads.borrow() { Ok(()) } else { Err(no_leader()) }
+    }
+
+    /// Resolves, saying why, when this node serves no more streams.
+    pub(crate) async fn stopped_serving(&self) -> Status {
+        let mut leads = self.leads.subscribe();
+        let stopped_leading = async {
+            // The sender lives as long as self does.
+            leads.wait_for(|leads| !leads).await.map(drop).unwrap_or_default();
+        };
+        tokio::select! {
+            end = self.ended() => end.status(),
+            () = stopped_leading => no_leader(),
+        }
+    }
+
     /// What a caller is told whose answer will not come.
     fn gone(&self) -> Status {
         self.end().unwrap_or(End::ShuttingDown).status()
@@ -114,4 +141,8 @@ impl Shared {
         let read: Result<T, QueryError> = read.map_err(|_| self.gone())?;
         read.map_err(Status::from)
     }
+}
+
+fn no_leader() -> Status {
+    Status::unavailable("this node does not lead: ask again, or another node")
 }

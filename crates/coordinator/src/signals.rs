@@ -40,7 +40,11 @@ pub(crate) struct Signal {
 
 impl RunSignal {
     fn new() -> Self {
-        Self { changed: watch::Sender::new(0), ended: watch::Sender::new(false), notes: broadcast::Sender::new(NOTES_MAX) }
+        Self {
+            changed: watch::Sender::new(0),
+            ended: watch::Sender::new(false),
+            notes: broadcast::Sender::new(NOTES_MAX),
+        }
     }
 
     fn is_watched(&self) -> bool {

@@ -82,11 +82,11 @@ impl Watch {
     async fn run(mut self) {
         let ended = {
             let shared = Arc::clone(&self.shared);
-            let mut end = pin!(shared.ended());
+            let mut stopped = pin!(shared.stopped_serving());
             tokio::select! {
                 biased;
                 followed = self.follow() => followed,
-                end = &mut end => Err(Cut::Told(end.status())),
+                status = &mut stopped => Err(Cut::Told(status)),
             }
         };
         if let Err(Cut::Told(status)) = ended {

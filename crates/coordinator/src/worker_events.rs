@@ -1,9 +1,10 @@
 //! What the main loop does about workers: their streams, what they say, their silence.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use muster_proto::v1::command::Kind;
-use muster_proto::v1::{AttemptReport, Expiry, ExpireLeases, FinishAttempts, NoteKind, Reports, WorkerLost};
+use muster_proto::v1::{AttemptReport, ExpireLeases, Expiry, FinishAttempts, NoteKind, Reports, WorkerLost};
 
 use crate::main_loop::{Event, MainLoop};
 use crate::pending::Origin;
@@ -51,13 +52,17 @@ impl MainLoop {
     }
 
     fn reported(&mut self, connection: u64, session: u64, reports: Reports) {
+        if !self.sessions.admit_reports(connection) {
+            return;
+        }
         let Reports { seq, mut reports } = reports;
         let cut = hold_to_limits(&mut reports);
         if cut > 0 {
             tracing::warn!(session, cut, "a worker's reports were longer than they may be and were cut");
         }
         self.attempts_ended(&reports);
-        self.pending.push(Kind::FinishAttempts(FinishAttempts { session, reports }), Origin::Reports { connection, seq });
+        self.pending
+            .push(Kind::FinishAttempts(FinishAttempts { session, reports }), Origin::Reports { connection, seq });
     }
 
     fn attempts_ended(&self, reports: &[AttemptReport]) {
@@ -68,6 +73,7 @@ impl MainLoop {
     fn started(&mut self, session: u64, tokens: &[u64]) {
         let Some(worker) = self.sessions.get(session).map(|soft| Arc::clone(&soft.name)) else { return };
         let since = self.shared.config.clock.monotonic();
+        let tokens: BTreeSet<_> = tokens.iter().copied().collect();
         let held: Vec<_> = self.shared.read(|state| {
             let leases = state.session(session).into_iter().flat_map(|session| session.leases());
             leases.filter(|(token, _)| tokens.contains(token)).collect()
@@ -84,10 +90,7 @@ impl MainLoop {
             return;
         }
         let config = &self.shared.config;
-        let limits = SilenceLimits {
-            silence_ticks_max: config.silence_ticks_max(),
-            grace_ticks: config.grace_ticks(),
-        };
+        let limits = SilenceLimits { silence_ticks_max: config.silence_ticks_max(), grace_ticks: config.grace_ticks() };
         let recovery = Arc::clone(&self.recovery);
         for over in self.sessions.tick(limits, |process| recovery.is_gone(process)) {
             match over {

@@ -16,10 +16,10 @@ use std::sync::Arc;
 use muster_core::State;
 use muster_core::state::Session;
 use muster_proto::v1::coordinator_message::Kind;
-use muster_proto::v1::{Goodbye, HeartbeatEcho, ProcessIdentity, RegisterWorker, Reports, Revoke};
+use muster_proto::v1::{Goodbye, HeartbeatEcho, ProcessIdentity, RegisterWorker, Reports, ReportsDone, Revoke};
 use tonic::Status;
 
-use crate::limits::EARLY_MESSAGES_MAX;
+use crate::limits::{EARLY_MESSAGES_MAX, REPORTS_IN_FLIGHT_MAX};
 use dispatch::Told;
 use outbox::Outbox;
 
@@ -54,6 +54,8 @@ struct Connection {
     /// Set when the registration is durable; until then what comes is kept.
     session: Option<u64>,
     early: Vec<Said>,
+    /// Batches of reports that are not durable yet.
+    reports_in_flight: u32,
 }
 
 /// What the leader knows of a session beyond the state.
@@ -120,7 +122,8 @@ impl Sessions {
 
     /// A stream said hello; its registration goes to the log.
     pub(crate) fn opened(&mut self, connection: u64, outbox: Outbox) {
-        self.connections.insert(connection, Connection { outbox, session: None, early: Vec::new() });
+        let entry = Connection { outbox, session: None, early: Vec::new(), reports_in_flight: 0 };
+        self.connections.insert(connection, entry);
     }
 
     /// The session that a stream belongs to, with what was said. `None`: not yet (it is kept), or no more.
@@ -138,6 +141,28 @@ impl Sessions {
             entry.outbox.fail(Status::resource_exhausted(text));
         }
         None
+    }
+
+    /// A batch of reports came; `false` if there are too many on their way already, and then the stream is cut off.
+    pub(crate) fn admit_reports(&mut self, connection: u64) -> bool {
+        let Some(entry) = self.connections.get_mut(&connection) else { return true };
+        entry.reports_in_flight += 1;
+        if entry.reports_in_flight <= REPORTS_IN_FLIGHT_MAX {
+            return true;
+        }
+        let outbox = entry.outbox.clone();
+        self.closed(connection);
+        let text = format!("more than {REPORTS_IN_FLIGHT_MAX} batches of reports that are not acknowledged");
+        outbox.fail(Status::resource_exhausted(text));
+        false
+    }
+
+    /// A batch of reports is durable: its worker may forget it.
+    pub(crate) fn reports_done(&mut self, connection: u64, seq: u64) {
+        if let Some(entry) = self.connections.get_mut(&connection) {
+            entry.reports_in_flight = entry.reports_in_flight.saturating_sub(1);
+        }
+        self.send_to(connection, Kind::ReportsDone(ReportsDone { seq }));
     }
 
     /// A stream is over. Gives the session that is without a stream now.

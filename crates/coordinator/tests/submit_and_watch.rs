@@ -2,14 +2,14 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{Dialer, FakeWorker, Host, Watched, open, task, tasks};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
-use muster_client::{Client, ClientError, Connector, RetryPolicy, SubmitError, submit_run, watch_run};
+use muster_client::{Client, ClientError, Connector, RetryPolicy, SubmitError, submit_run, submit_run_with, watch_run};
 use muster_proto::v1::{
     AddTasks, ListTasksRequest, NoteKind, Outcome, RunOptions, SealRun, TaskResult, Verdict, WatchRequest,
 };
@@ -87,7 +87,8 @@ impl Flaky {
     async fn cut_connection(&self) -> Result<Client, ClientError> {
         let handle = Arc::new(parking_lot::Mutex::new(None));
         let noted = handle.clone();
-        let channel = self.dialer.channel_over(move |mut far| {
+        let endpoint = tonic::transport::Endpoint::from_static(common::ADDRESS);
+        let channel = self.dialer.channel_over(endpoint, move |mut far| {
             let (near, mut proxied) = tokio::io::duplex(common::PIPE_BYTES);
             let proxy = tokio::spawn(async move { tokio::io::copy_bidirectional(&mut proxied, &mut far).await.ok() });
             *noted.lock() = Some(proxy.abort_handle());
@@ -133,6 +134,55 @@ async fn a_watcher_whose_connection_breaks_goes_on_behind_the_last_result() {
     let mut indices = watched.indices();
     indices.sort_unstable();
     assert_eq!(indices, (0..600).collect::<Vec<_>>(), "each result once over all connections");
+}
+
+/// The answer to a chunk is lost with its connection: the chunk is sent again and is the same chunk.
+#[tokio::test(start_paused = true)]
+async fn a_submission_whose_connection_breaks_goes_on_and_adds_nothing_twice() {
+    let host = Host::new().await;
+    let connector = Arc::new(Flaky {
+        dialer: host.dialer(),
+        dialled: AtomicUsize::new(0),
+        retried: AtomicUsize::new(0),
+        last: parking_lot::Mutex::default(),
+    });
+    let submit = |count| {
+        let connector = connector.clone();
+        tokio::spawn(async move {
+            submit_run_with(connector.as_ref(), RetryPolicy::default(), open("run-1"), tasks(count)).await
+        })
+    };
+    host.consensus.hold(true);
+    let submitting = submit(20_000);
+    // While an entry is in flight, first of the opening, then of a chunk, the connection breaks.
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        connector.last.lock().take().expect("connected").abort();
+        host.consensus.hold(false);
+        tokio::task::yield_now().await;
+        host.consensus.hold(true);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    host.consensus.hold(false);
+    let submitted = submitting.await.expect("no panic").expect("submits in the end");
+    assert_eq!(submitted.tasks, 20_000);
+    assert!(connector.retried.load(Ordering::Relaxed) >= 2);
+    let (tasks, sealed) = host.consensus.read(|state| {
+        let run = state.run_by_id("run-1").expect("kept");
+        (run.task_count(), run.sealed())
+    });
+    assert_eq!((tasks, sealed), (20_000, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_submission_that_nobody_takes_is_given_up_with_the_reason() {
+    let host = Host::new().await;
+    host.consensus.elect(2, false);
+    let dialer = host.dialer();
+    let error = submit_run_with(&dialer, RetryPolicy::default(), open("run-1"), tasks(1)).await.expect_err("no leader");
+    let SubmitError::Client(ClientError::GaveUp { attempts, last }) = &error else { panic!("{error}") };
+    assert!(*attempts > 5 && last.code() == Some(Code::Unavailable), "{error}");
+    assert!(error.to_string().contains("does not lead"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -305,11 +355,8 @@ async fn listings_filter_and_page_through_all_tasks() {
     assert_eq!(pages, 3);
     assert_eq!(names, tasks(2_500).into_iter().map(|task| task.name).collect::<Vec<_>>());
 
-    let failed = ListTasksRequest {
-        run_id: "run-1".into(),
-        results: vec![TaskResult::Failed.into()],
-        ..Default::default()
-    };
+    let failed =
+        ListTasksRequest { run_id: "run-1".into(), results: vec![TaskResult::Failed.into()], ..Default::default() };
     assert_eq!(client.tasks(failed).await.expect("lists").rows.len(), 10);
     let named = ListTasksRequest { run_id: "run-1".into(), name_contains: "-249".into(), ..Default::default() };
     assert_eq!(client.tasks(named).await.expect("lists").rows.len(), 11, "249 and 2490 to 2499");

@@ -53,7 +53,7 @@ async fn leases_carry_what_is_to_be_run_and_the_run_s_environment_once() {
 #[tokio::test(start_paused = true)]
 async fn a_worker_gets_no_more_leases_than_it_asked_for_and_registered() {
     let (host, _client) = host_with_run(50).await;
-    let mut worker = host.worker("w", 2, 8).await;
+    let mut worker = host.worker("w", 4, 8).await;
     worker.credits(3).await;
     worker.beat(1).await;
     host.until("three leases", |state| state.session(1).is_some_and(|session| session.lease_count() == 3)).await;
@@ -170,7 +170,10 @@ async fn a_worker_whose_process_is_gone_is_lost_at_once_after_its_spool_was_read
     assert_eq!(order, [("finish", 1), ("lost", 1), ("finish", 2)]);
     let watched = watch.await.expect("no panic");
     let lost = watched.notes.iter().find(|note| note.kind() == NoteKind::WorkerLost).expect("noted");
-    assert!(lost.text.contains("first") && lost.text.contains("pid 4711") && lost.text.contains("2 attempts"), "{lost:?}");
+    assert!(
+        lost.text.contains("first") && lost.text.contains("pid 4711") && lost.text.contains("2 attempts"),
+        "{lost:?}"
+    );
 }
 
 /// The stream stays open, but no heartbeat comes: the leases expire by a command that names all that was counted on.
@@ -366,4 +369,42 @@ async fn options_of_a_run_reach_the_worker() {
     let lease = worker.held.values().next().expect("one");
     assert_eq!((lease.timeout_ms, lease.grace_ms), (1_500, 250));
     assert_eq!(worker.contexts[0].cwd, "/somewhere");
+}
+
+/// A worker is to wait for its reports to be durable; one that does not must not fill the coordinator's memory.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_reports_without_waiting_is_cut_off() {
+    let (host, _client) = host_with_run(1).await;
+    let mut worker = with_leases(host.worker("w", 1, 1).await, 1).await;
+    let lease = worker.held.values().next().expect("one").clone();
+    host.consensus.hold(true);
+    for seq in 0..100 {
+        let reports = vec![report(&lease, Outcome::Failed)];
+        worker.say(Said::Reports(muster_proto::v1::Reports { seq, reports })).await;
+    }
+    let cut = worker.hear().await.expect_err("cut off");
+    assert_eq!(cut.code(), Code::ResourceExhausted, "{cut}");
+    host.consensus.hold(false);
+    host.until("the result", |state| state.run_by_id("run-1").is_some_and(|run| run.ended())).await;
+}
+
+/// Losing leadership ends what would otherwise serve old news.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_stops_leading_ends_its_streams_and_its_reads() {
+    let (host, client) = host_with_run(1).await;
+    let request = muster_proto::v1::WatchRequest { run_id: "run-1".into(), cursor: 0 };
+    let mut watch = client.watch(request).await.expect("watches");
+    let mut worker = host.worker("w", 1, 1).await;
+    host.consensus.elect(2, false);
+    assert_eq!(worker.hear().await.expect_err("ended").code(), Code::Unavailable);
+    let told = loop {
+        match watch.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("a watch must not just end"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(told.code(), Code::Unavailable);
+    assert_eq!(client.get("run-1").await.expect_err("not here").code(), Some(Code::Unavailable));
+    assert!(!client.status().await.expect("always told").leader);
 }

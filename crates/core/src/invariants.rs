@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use muster_proto::outcome::Class;
-use muster_proto::v1::Ledger;
+use muster_proto::v1::{Ledger, TaskResult};
 
 use crate::State;
 use crate::retry::failures_of;
@@ -35,8 +35,51 @@ pub fn check(state: &State) -> Result<(), Violation> {
         order(run)?;
         cancel_wins(run)?;
     }
+    no_starvation(state)?;
     one_lease(state)?;
     capacity(state)
+}
+
+/// Every pending task stands where the scheduler will find it: ready, in backoff, or behind a task without a result.
+fn no_starvation(state: &State) -> Result<(), Violation> {
+    let (mut ready, mut delayed) = (0, 0);
+    for run in state.live_runs() {
+        for (index, task) in (0u32..).zip(run.tasks()) {
+            let Phase::Pending { not_before } = *task.phase() else { continue };
+            let at = (run.key(), index);
+            let passed = |before: &&u32| run.task(**before).is_some_and(|before| is_passed(before.result()));
+            let open = task.after().len() - task.after().iter().filter(passed).count();
+            let dead = task.after().iter().filter_map(|before| run.task(*before)?.result()).any(|r| !is_passed(Some(r)));
+            let waiting = state.index.waiting.get(&at).map_or(0, |open| *open as usize);
+            let is_delayed = state.index.delayed.contains(&(not_before, at));
+            let is_ready = state.index.ready.range((at.0, 0)..=(at.0, u32::MAX)).any(|(_, queue)| {
+                queue.iter().any(|key| key.3 == index)
+            });
+            let expected = (open == 0 && not_before <= state.log_time(), open == 0 && not_before > state.log_time());
+            if dead || waiting != open || (is_ready, is_delayed) != expected {
+                let name = task.name();
+                return violation(
+                    "no_starvation",
+                    format!(
+                        "{name} of run {} comes after {open} open tasks (one of them can never pass: {dead}); it counts \
+                         {waiting}, is ready: {is_ready}, in backoff: {is_delayed}, should be {expected:?}",
+                        run.id()
+                    ),
+                );
+            }
+            ready += usize::from(is_ready);
+            delayed += usize::from(is_delayed);
+        }
+    }
+    if (state.ready_count(), state.index.delayed.len()) != (ready, delayed) {
+        let (queued, waiting) = (state.ready_count(), state.index.delayed.len());
+        return violation("no_starvation", format!("{queued} tasks are queued and {waiting} delayed, not {ready}, {delayed}"));
+    }
+    Ok(())
+}
+
+fn is_passed(result: Option<TaskResult>) -> bool {
+    matches!(result, Some(TaskResult::Passed | TaskResult::Flaky))
 }
 
 /// The ledger equals a recount, and closes.
@@ -98,10 +141,9 @@ fn retries_bounded(run: &Run) -> Result<(), Violation> {
 
 /// No task was ever leased before all tasks that it comes after passed.
 fn order(run: &Run) -> Result<(), Violation> {
-    use muster_proto::v1::TaskResult::{Flaky, Passed};
     for task in run.tasks().filter(|task| task.granted() > 0) {
         for before in task.after().iter().filter_map(|index| run.task(*index)) {
-            if !matches!(before.result(), Some(Passed | Flaky)) {
+            if !is_passed(before.result()) {
                 return violation("order", format!("{} was leased before {} passed", task.name(), before.name()));
             }
         }

@@ -142,9 +142,7 @@ pub(crate) fn in_shell(command: &[u8]) -> Vec<Bytes> {
 }
 
 pub(crate) fn take_name(path: &Path, names: &mut Names, name: &str, line: usize) -> Result<(), ListError> {
-    names
-        .take(name, line)
-        .map_err(|first| at(path, line, LineProblem::DuplicateName { name: name.to_owned(), first }))
+    names.take(name, line).map_err(|first| at(path, line, LineProblem::DuplicateName { name: name.to_owned(), first }))
 }
 
 pub(crate) fn check_size(task: &TaskSpec) -> Result<(), LineProblem> {

@@ -65,7 +65,9 @@ pub enum ListError {
         reason: String,
     },
     /// The command for each file is missing or does not say where the file goes.
-    #[error("--each needs a command with {{}} where the file's name goes, such as: --each '{pattern}' -- {command} {{}}")]
+    #[error(
+        "--each needs a command with {{}} where the file's name goes, such as: --each '{pattern}' -- {command} {{}}"
+    )]
     Template {
         /// The glob.
         pattern: String,

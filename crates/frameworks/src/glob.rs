@@ -106,7 +106,13 @@ fn matches(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, ListError> {
     }
 }
 
-fn walk(base: &Path, root: &Path, depth: Option<usize>, hidden: bool, matcher: &GlobMatcher) -> Result<Vec<PathBuf>, ListError> {
+fn walk(
+    base: &Path,
+    root: &Path,
+    depth: Option<usize>,
+    hidden: bool,
+    matcher: &GlobMatcher,
+) -> Result<Vec<PathBuf>, ListError> {
     let wanted = move |entry: &DirEntry| {
         let name = entry.file_name().as_bytes();
         entry.depth() == 0 || (name != b".git" && (hidden || !name.starts_with(b".")))

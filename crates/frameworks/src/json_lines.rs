@@ -66,7 +66,11 @@ fn parse(text: &[u8]) -> Result<Entry, LineProblem> {
         let place = format!(" at line {} column {}", error.line(), error.column());
         let text = error.to_string();
         let text = text.strip_suffix(&place).unwrap_or(&text);
-        LineProblem::Json(if error.column() > 0 { format!("column {}: {text}", error.column()) } else { text.to_owned() })
+        LineProblem::Json(if error.column() > 0 {
+            format!("column {}: {text}", error.column())
+        } else {
+            text.to_owned()
+        })
     })?;
     let problem = match (&entry.argv, &entry.shell, &entry.name) {
         (Some(_), Some(_), _) => "has both argv and shell: one of them",
@@ -115,7 +119,10 @@ fn task(entry: &Entry, name: String) -> Result<TaskSpec, LineProblem> {
             Bytes::from(absolute.into_os_string().into_encoded_bytes())
         }
     };
-    let env = entry.env.iter().map(|(key, value)| EnvVar { key: Bytes::from(key.clone()), value: Bytes::from(value.clone()) });
+    let env = entry
+        .env
+        .iter()
+        .map(|(key, value)| EnvVar { key: Bytes::from(key.clone()), value: Bytes::from(value.clone()) });
     let spec = TaskSpec {
         name,
         command: Some(CommandSpec { argv, cwd, env: env.collect() }),
@@ -123,7 +130,11 @@ fn task(entry: &Entry, name: String) -> Result<TaskSpec, LineProblem> {
         timeout_ms: entry.timeout.as_ref().map(timeout_ms).transpose()?.unwrap_or(0),
         after: Vec::new(),
         needs: entry.needs.iter().map(|(key, value)| KeyValue { key: key.clone(), value: value.clone() }).collect(),
-        resources: entry.resources.iter().map(|(name, amount)| Resource { name: name.clone(), amount: *amount }).collect(),
+        resources: entry
+            .resources
+            .iter()
+            .map(|(name, amount)| Resource { name: name.clone(), amount: *amount })
+            .collect(),
     };
     check_size(&spec)?;
     Ok(spec)
@@ -131,7 +142,9 @@ fn task(entry: &Entry, name: String) -> Result<TaskSpec, LineProblem> {
 
 fn timeout_ms(timeout: &Timeout) -> Result<u64, LineProblem> {
     let duration = match timeout {
-        Timeout::Seconds(seconds) => std::time::Duration::try_from_secs_f64(*seconds).map_err(|error| error.to_string()),
+        Timeout::Seconds(seconds) => {
+            std::time::Duration::try_from_secs_f64(*seconds).map_err(|error| error.to_string())
+        }
         Timeout::Text(text) => humantime::parse_duration(text).map_err(|error| error.to_string()),
     };
     let duration = duration.map_err(|error| LineProblem::Json(format!("timeout: {error}")))?;
@@ -143,7 +156,8 @@ fn timeout_ms(timeout: &Timeout) -> Result<u64, LineProblem> {
 
 /// For each line, the lines it waits for, as indices.
 fn resolve(path: &Path, lines: &[Line], entries: &[Entry], tasks: &[TaskSpec]) -> Result<Vec<Vec<usize>>, ListError> {
-    let index: BTreeMap<&str, usize> = tasks.iter().enumerate().map(|(index, task)| (task.name.as_str(), index)).collect();
+    let index: BTreeMap<&str, usize> =
+        tasks.iter().enumerate().map(|(index, task)| (task.name.as_str(), index)).collect();
     let find = |name: &String, line: &Line| {
         let known = index.get(bounded(printable(name.as_bytes())).as_str()).copied();
         known.ok_or_else(|| at(path, line.number, LineProblem::UnknownAfter { name: name.clone() }))
@@ -152,7 +166,12 @@ fn resolve(path: &Path, lines: &[Line], entries: &[Entry], tasks: &[TaskSpec]) -
 }
 
 /// Orders the tasks so that each comes after those it waits for, and fills in `after`.
-fn arrange(path: &Path, lines: &[Line], tasks: Vec<TaskSpec>, after: &[Vec<usize>]) -> Result<Vec<TaskSpec>, ListError> {
+fn arrange(
+    path: &Path,
+    lines: &[Line],
+    tasks: Vec<TaskSpec>,
+    after: &[Vec<usize>],
+) -> Result<Vec<TaskSpec>, ListError> {
     let order = order(after).map_err(|circle| ListError::Circle {
         path: path.into(),
         names: circle.into_iter().map(|index| tasks[index].name.clone()).collect(),
@@ -204,7 +223,8 @@ fn order(after: &[Vec<usize>]) -> Result<Vec<usize>, Vec<usize>> {
                 Mark::Done => {}
                 Mark::New => path.push((wanted, 0)),
                 Mark::Open => {
-                    let mut circle: Vec<usize> = path.iter().map(|(index, _)| *index).skip_while(|index| *index != wanted).collect();
+                    let mut circle: Vec<usize> =
+                        path.iter().map(|(index, _)| *index).skip_while(|index| *index != wanted).collect();
                     circle.push(wanted);
                     return Err(circle);
                 }

@@ -8,7 +8,9 @@ const OPERATORS: &[u8] = b"|&;<>()$`*?";
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SplitError {
     /// Something that only a shell understands.
-    #[error("column {column}: '{what}' means something to a shell only, and no shell is used: quote it, or ask for one with --shell")]
+    #[error(
+        "column {column}: '{what}' means something to a shell only, and no shell is used: quote it, or ask for one with --shell"
+    )]
     Operator {
         /// The character.
         what: char,
@@ -16,7 +18,9 @@ pub enum SplitError {
         column: usize,
     },
     /// `$` or a backquote between double quotes: a shell would replace it.
-    #[error("column {column}: '{what}' is replaced by a shell even between double quotes, and no shell is used: use single quotes, or ask for one with --shell")]
+    #[error(
+        "column {column}: '{what}' is replaced by a shell even between double quotes, and no shell is used: use single quotes, or ask for one with --shell"
+    )]
     Expansion {
         /// The character.
         what: char,
@@ -24,7 +28,9 @@ pub enum SplitError {
         column: usize,
     },
     /// `NAME=value command`.
-    #[error("'{name}=' before a command sets a variable in a shell only: write 'env {name}=... COMMAND', or use --shell")]
+    #[error(
+        "'{name}=' before a command sets a variable in a shell only: write 'env {name}=... COMMAND', or use --shell"
+    )]
     Assignment {
         /// The variable.
         name: String,
@@ -170,7 +176,14 @@ mod tests {
 
     #[test]
     fn what_only_a_shell_understands_is_refused_with_its_column() {
-        let cases = [("a | b", '|', 3), ("a&&b", '&', 2), ("a;b", ';', 2), ("a $x", '$', 3), ("ls *.rs", '*', 4), ("a >b", '>', 3)];
+        let cases = [
+            ("a | b", '|', 3),
+            ("a&&b", '&', 2),
+            ("a;b", ';', 2),
+            ("a $x", '$', 3),
+            ("ls *.rs", '*', 4),
+            ("a >b", '>', 3),
+        ];
         for (line, what, column) in cases {
             assert_eq!(split(line.as_bytes()), Err(SplitError::Operator { what, column }), "{line}");
         }

@@ -154,7 +154,10 @@ fn json_lines_carry_everything_a_task_has() {
     let (build, test) = (&tasks[0], &tasks[1]);
     let command = build.command.as_ref().expect("a command");
     assert_eq!(argv(build), ["make", "-j2"]);
-    assert_eq!((command.cwd.as_ref(), command.env[0].key.as_ref(), command.env[0].value.as_ref()), (&b"/src"[..], &b"A"[..], &b"1"[..]));
+    assert_eq!(
+        (command.cwd.as_ref(), command.env[0].key.as_ref(), command.env[0].value.as_ref()),
+        (&b"/src"[..], &b"A"[..], &b"1"[..])
+    );
     assert_eq!((build.timeout_ms, build.priority), (90_000, -3));
     assert_eq!(argv(test), ["/bin/sh", "-c", "a | b"]);
     assert_eq!((test.name.as_str(), test.timeout_ms, &test.after[..]), ("a | b", 1_500, &[0][..]));

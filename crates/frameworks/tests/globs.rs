@@ -29,7 +29,8 @@ fn names(root: &Path, pattern: &str) -> Vec<String> {
 
 #[test]
 fn matches_are_sorted_files_and_hidden_ones_are_skipped() {
-    let root = tree(&[b"t/b.sh", b"t/a.sh", b"t/deep/c.sh", b"t/.hidden.sh", b"t/.git/d.sh", b"t/e.txt", b"t/dir.sh/f"]);
+    let root =
+        tree(&[b"t/b.sh", b"t/a.sh", b"t/deep/c.sh", b"t/.hidden.sh", b"t/.git/d.sh", b"t/e.txt", b"t/dir.sh/f"]);
     assert_eq!(names(root.path(), "t/*.sh"), ["t/a.sh", "t/b.sh"]);
     assert_eq!(names(root.path(), "./t/**/*.sh"), ["t/a.sh", "t/b.sh", "t/deep/c.sh"]);
     assert_eq!(names(root.path(), "t/.h*"), ["t/.hidden.sh"]);
@@ -48,7 +49,9 @@ fn the_path_is_put_into_every_place() {
 #[test]
 fn a_file_is_neither_an_option_nor_looked_up_in_path() {
     let root = tree(&[b"-rf"]);
-    let argv = |args| from_glob_in(root.path(), "*", &template(args)).expect("listed")[0].command.clone().expect("a command").argv;
+    let argv = |args| {
+        from_glob_in(root.path(), "*", &template(args)).expect("listed")[0].command.clone().expect("a command").argv
+    };
     assert_eq!(argv(&["rm", "{}"])[..], template(&["rm", "./-rf"])[..]);
     assert_eq!(argv(&["{}"])[..], template(&["./-rf"])[..]);
     let root = tree(&[b"x"]);

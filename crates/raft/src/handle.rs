@@ -109,7 +109,7 @@ impl RaftHandle {
             Ok(written) => Ok((position(&written.log_id), written.data)),
             Err(RaftError::APIError(refusal)) => Err(refused(refusal)),
             Err(RaftError::Fatal(fatal)) => {
-                note_end(&parts.failure, &fatal);
+                self.note_end(&fatal);
                 Err(self.ended())
             }
         }
@@ -168,11 +168,11 @@ impl RaftHandle {
 
     /// Takes a snapshot of what is applied now and returns when it is on disk.
     pub async fn snapshot(&self) -> Result<(), ProposeError> {
-        let Parts { raft, shared, failure, .. } = &self.inner.parts;
+        let Parts { raft, shared, .. } = &self.inner.parts;
         let applied = shared.machine.read().applied;
         let mut progress = raft.watch_snapshot_progress();
         let due = async {
-            raft.trigger().snapshot().await.map_err(|fatal| note_end(failure, &fatal))?;
+            raft.trigger().snapshot().await.map_err(|fatal| self.note_end(&fatal))?;
             progress.wait_until_ge(&applied).await.map(drop).map_err(|_| ())
         };
         due.await.map_err(|()| self.ended())
@@ -199,6 +199,13 @@ impl RaftHandle {
     #[cfg(test)]
     pub(crate) fn purge_upto(&self) -> Option<u64> {
         self.inner.parts.shared.snapshots.purge_upto()
+    }
+
+    /// Records the end of the consensus core, unless it was told to end.
+    fn note_end(&self, fatal: &Fatal<TypeConfig>) {
+        if !self.inner.in_flight.is_closed() {
+            note_unexpected_end(&self.inner.parts.failure, fatal);
+        }
     }
 
     fn ended(&self) -> ProposeError {
@@ -229,12 +236,13 @@ fn refused(refusal: ClientWriteError<TypeConfig>) -> ProposeError {
     }
 }
 
-/// Records the end of the consensus core as a storage failure, unless it was told to end.
-fn note_end(failure: &Failure, fatal: &Fatal<TypeConfig>) {
+/// Nothing is acknowledged any more, so whatever ended the core counts as a storage failure.
+fn note_unexpected_end(failure: &Failure, fatal: &Fatal<TypeConfig>) {
     match fatal {
-        Fatal::Stopped => {}
-        Fatal::Panicked => drop(failure.record("the consensus core panicked: this is a bug in muster")),
         Fatal::StorageError(error) => drop(failure.record(error)),
+        Fatal::Panicked | Fatal::Stopped => {
+            drop(failure.record("the consensus core or the state machine panicked: this is a bug in muster"));
+        }
     }
 }
 
@@ -244,7 +252,7 @@ fn leadership_of(raft: &Raft) -> Leadership {
     Leadership { term: now.vote.leader_id.term, is_leader: now.state == ServerState::Leader }
 }
 
-/// Passes changes of leadership on; at the end of the core, says why it ended.
+/// Passes changes of leadership on; at the end of the core, says why it ended. Aborted before a shutdown.
 async fn tell_leadership(raft: Raft, failure: Failure, told: watch::Sender<Leadership>) {
     let mut metrics = raft.server_metrics();
     while metrics.changed().await.is_ok() {
@@ -253,7 +261,7 @@ async fn tell_leadership(raft: Raft, failure: Failure, told: watch::Sender<Leade
     }
     told.send_if_modified(|last| std::mem::replace(&mut last.is_leader, false));
     if let Err(fatal) = &raft.metrics().borrow_watched().running_state {
-        note_end(&failure, fatal);
+        note_unexpected_end(&failure, fatal);
     }
 }
 

@@ -58,6 +58,32 @@ pub(crate) fn explain(error: &io::Error) -> String {
     }
 }
 
+/// The library's callback; whatever happens, it is called.
+struct Flushed {
+    callback: Option<IOFlushed<TypeConfig>>,
+    failure: Failure,
+}
+
+impl Flushed {
+    fn report(mut self, result: io::Result<()>) {
+        self.call(result);
+    }
+
+    fn call(&mut self, result: io::Result<()>) {
+        let Some(callback) = self.callback.take() else { return };
+        if let Err(error) = &result {
+            self.failure.record(explain(error));
+        }
+        callback.io_completed(result);
+    }
+}
+
+impl Drop for Flushed {
+    fn drop(&mut self) {
+        self.call(Err(io::Error::other("the log's writer ended without saying whether this write is on disk")));
+    }
+}
+
 fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
     let from = match range.start_bound() {
         Bound::Included(from) => *from,
@@ -124,13 +150,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         fail::fail_point!("raft-before-append");
-        let failure = self.failure.clone();
-        let done = Completion::new(move |result: io::Result<()>| {
+        let flushed = Flushed { callback: Some(callback), failure: self.failure.clone() };
+        let done = Completion::new(move |result| {
+            let flushed = flushed;
             fail::fail_point!("raft-after-fsync");
-            if let Err(error) = &result {
-                failure.record(explain(error));
-            }
-            callback.io_completed(result);
+            flushed.report(result);
         });
         let appended = self.wal.append(entries.into_iter().collect(), done);
         fail::fail_point!("raft-after-append");

@@ -45,8 +45,8 @@ pub(crate) fn scan(disk: &dyn Disk, dir: &Path) -> Result<ScannedLog, ReadError>
         files.iter().filter_map(|file| Some((file_offset(&file.name)?, dir.join(&file.name)))).collect();
     files.sort();
 
-    let mut log = ScannedLog::default();
-    log.torn_bytes = drop_unfinished_files(disk, &mut files)?;
+    let torn_bytes = drop_unfinished_files(disk, &mut files)?;
+    let mut log = ScannedLog { torn_bytes, ..ScannedLog::default() };
     let last = files.len().saturating_sub(1);
     let mut end: Option<u64> = None;
     for (i, (offset, path)) in files.iter().enumerate() {

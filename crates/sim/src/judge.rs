@@ -6,6 +6,7 @@ use muster_core::{State, invariants};
 
 use crate::checkers::{self, Checker};
 use crate::fact::{Fact, Moment};
+use crate::tally::Tally;
 
 /// A rule that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,17 +29,17 @@ impl fmt::Display for Violation {
 pub(crate) struct Judge {
     checkers: Vec<Box<dyn Checker>>,
     violation: Option<Violation>,
-    pub(crate) facts: u64,
+    pub(crate) tally: Tally,
 }
 
 impl Judge {
     pub(crate) fn new() -> Self {
-        Self { checkers: checkers::all(), violation: None, facts: 0 }
+        Self { checkers: checkers::all(), violation: None, tally: Tally::default() }
     }
 
     /// Shows a fact to every checker.
     pub(crate) fn see(&mut self, at: Moment, fact: &Fact<'_>) {
-        self.facts += 1;
+        self.tally.see(fact);
         for checker in &mut self.checkers {
             if let Err(what) = checker.see(at, fact) {
                 let rule = checker.rule().to_owned();

@@ -18,10 +18,12 @@ pub mod planted;
 mod rng;
 mod scenario;
 mod seed;
+mod tally;
 mod trace;
 mod workload;
 mod world;
 
 pub use judge::Violation;
 pub use seed::{SeedReport, catch_panics_quietly, replay, run_seed};
+pub use tally::Tally;
 pub use trace::Lines;

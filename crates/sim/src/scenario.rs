@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     Partition,
     /// One direction of a stream stands still for a while.
     Stall,
+    /// A worker's process and the way to the leader stand still together, as on a machine that swaps.
+    Smother,
     /// A worker gets no new leases for a while.
     Drain,
     /// A wall clock jumps.
@@ -49,7 +51,7 @@ pub(crate) enum Fault {
 /// Trouble of coordinators.
 const OF_LEADERS: [Fault; 3] = [Fault::LeaderCrash, Fault::LeaderPause, Fault::LeaderDeposed];
 /// Trouble of workers.
-const OF_WORKERS: [Fault; 10] = [
+const OF_WORKERS: [Fault; 11] = [
     Fault::WorkerCrash,
     Fault::WorkerPause,
     Fault::KeeperCrash,
@@ -59,6 +61,7 @@ const OF_WORKERS: [Fault; 10] = [
     Fault::StreamBreak,
     Fault::Partition,
     Fault::Stall,
+    Fault::Smother,
     Fault::NameClash,
 ];
 /// Trouble that costs no worker anything.

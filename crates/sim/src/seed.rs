@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::judge::Violation;
+use crate::tally::Tally;
 use crate::trace::Lines;
 use crate::world::World;
 
@@ -22,6 +23,8 @@ pub struct SeedReport {
     pub entries: u64,
     /// Tasks that were submitted.
     pub tasks: u64,
+    /// What it went through.
+    pub tally: Tally,
 }
 
 thread_local! {
@@ -57,6 +60,7 @@ fn run(seed: u64, lines: Option<Lines>, recount_always: bool) -> SeedReport {
             simulated_us: outcome.simulated_us,
             entries: outcome.entries,
             tasks: outcome.tasks,
+            tally: outcome.tally,
         },
         Err(payload) => {
             let said = payload.downcast_ref::<String>().cloned();
@@ -64,7 +68,15 @@ fn run(seed: u64, lines: Option<Lines>, recount_always: bool) -> SeedReport {
             let place = LAST_PANIC.with(RefCell::take);
             let what = if place.is_empty() { said.unwrap_or_default() } else { place };
             let violation = Violation { rule: "panic".into(), what, at_us: 0 };
-            SeedReport { seed, violation: Some(violation), events: 0, simulated_us: 0, entries: 0, tasks: 0 }
+            SeedReport {
+                seed,
+                violation: Some(violation),
+                events: 0,
+                simulated_us: 0,
+                entries: 0,
+                tasks: 0,
+                tally: Tally::default(),
+            }
         }
     }
 }

@@ -27,12 +27,7 @@ pub enum Liveness {
 pub fn own_identity() -> io::Result<ProcessIdentity> {
     let pid = std::process::id();
     let stat = procfs::stat(pid as i32)?.ok_or_else(|| io::Error::other("this process is not in /proc"))?;
-    Ok(ProcessIdentity {
-        boot_id: boot_id()?,
-        pid,
-        start_ticks: stat.start_ticks,
-        pid_namespace: pid_namespace()?,
-    })
+    Ok(ProcessIdentity { boot_id: boot_id()?, pid, start_ticks: stat.start_ticks, pid_namespace: pid_namespace()? })
 }
 
 /// Whether the process that `identity` was taken from is still there.
@@ -41,7 +36,9 @@ pub fn process_is_alive(identity: &ProcessIdentity) -> Liveness {
     let visible = pid_namespace().is_ok_and(|namespace| namespace == identity.pid_namespace);
     let (true, true, Ok(pid)) = (here, visible, i32::try_from(identity.pid)) else { return Liveness::Unknown };
     match procfs::stat(pid) {
-        Ok(Some(stat)) if stat.start_ticks == identity.start_ticks && !matches!(stat.state, b'Z' | b'X') => Liveness::Alive,
+        Ok(Some(stat)) if stat.start_ticks == identity.start_ticks && !matches!(stat.state, b'Z' | b'X') => {
+            Liveness::Alive
+        }
         Ok(_) => Liveness::Gone,
         Err(_) => Liveness::Unknown,
     }

@@ -88,7 +88,10 @@ impl KeeperClient {
     pub(crate) async fn events(&mut self) -> io::Result<Vec<keeper_event::Kind>> {
         loop {
             let writing = !self.unsent.is_empty();
-            let ready = self.socket.ready(if writing { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }).await?;
+            let ready = self
+                .socket
+                .ready(if writing { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE })
+                .await?;
             if ready.is_readable() {
                 let events = self.receive()?;
                 if !events.is_empty() {

@@ -43,7 +43,11 @@ struct Stopping<F> {
 ///
 /// # Errors
 /// [`WorkerError`]: why it gave up before it was told to, or could not deliver everything.
-pub async fn run(config: WorkerConfig, channel: Channel, shutdown: impl Future<Output = ()>) -> Result<(), WorkerError> {
+pub async fn run(
+    config: WorkerConfig,
+    channel: Channel,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), WorkerError> {
     if config.slots == 0 || config.slots > SLOTS_MAX {
         return Err(WorkerError::Config(format!("{} slots: from 1 to {SLOTS_MAX}", config.slots)));
     }
@@ -129,7 +133,8 @@ async fn next_event<F: Future<Output = ()>>(
     uplink: &mut Uplink,
     stopping: &mut Stopping<F>,
 ) -> Event {
-    let wakeup = session.agent.next_wakeup_ms().map(|at| Duration::from_millis(at.saturating_sub(clock::boottime_ms())));
+    let wakeup =
+        session.agent.next_wakeup_ms().map(|at| Duration::from_millis(at.saturating_sub(clock::boottime_ms())));
     let keeper = &mut session.keeper;
     let composing = &mut session.composing;
     let keeper_events = async {

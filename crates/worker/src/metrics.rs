@@ -100,7 +100,10 @@ mod tests {
     fn names_values_and_units_are_kept() {
         let found = parsed("rps 12.5 req/s\n\n  count\t3  \r\nneg -1e3 ms");
         let metric = |name: &str, value, unit: &str| Metric { name: name.into(), value, unit: unit.into() };
-        assert_eq!(found.metrics, [metric("rps", 12.5, "req/s"), metric("count", 3.0, ""), metric("neg", -1000.0, "ms")]);
+        assert_eq!(
+            found.metrics,
+            [metric("rps", 12.5, "req/s"), metric("count", 3.0, ""), metric("neg", -1000.0, "ms")]
+        );
         assert_eq!(found.problem, "");
     }
 
@@ -108,7 +111,11 @@ mod tests {
     fn bad_lines_are_quoted_and_the_good_ones_kept() {
         let found = parsed("a 1\nb\nc nan\nd 1 2 3\ne \x1b[31m\nf 2");
         assert_eq!(found.metrics.len(), 2);
-        assert!(found.problem.contains("4 not of the form") && found.problem.contains("line 2: 'b'"), "{}", found.problem);
+        assert!(
+            found.problem.contains("4 not of the form") && found.problem.contains("line 2: 'b'"),
+            "{}",
+            found.problem
+        );
         assert!(!found.problem.contains('\x1b'), "{}", found.problem);
     }
 

@@ -25,7 +25,9 @@ pub(crate) struct Stat {
 /// The process's `stat`; `None` if there is no such process.
 pub(crate) fn stat(pid: i32) -> io::Result<Option<Stat>> {
     match fs::read(format!("/proc/{pid}/stat")) {
-        Ok(text) => parse_stat(&text).map(Some).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not readable"))),
+        Ok(text) => {
+            parse_stat(&text).map(Some).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not readable")))
+        }
         Err(error) if is_gone(&error) => Ok(None),
         Err(error) => Err(error),
     }
@@ -110,7 +112,10 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_and_spaces_does_not_shift_the_fields() {
         let line = b"42 (a) b (c) S 1 40 39 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2 3";
-        assert_eq!(parse_stat(line), Some(Stat { state: b'S', parent: 1, group: 40, session: 39, start_ticks: 987_654 }));
+        assert_eq!(
+            parse_stat(line),
+            Some(Stat { state: b'S', parent: 1, group: 40, session: 39, start_ticks: 987_654 })
+        );
         assert_eq!(parse_stat(b"42 no parenthesis"), None);
     }
 

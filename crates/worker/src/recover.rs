@@ -34,7 +34,9 @@ pub enum RecoverError {
     #[error(transparent)]
     Spool(#[from] SpoolError),
     /// The keeper does not end, not even killed: something it started cannot be killed.
-    #[error("the keeper of session {session} (pid {pid}) still holds its spool after {waited_ms} ms: its attempts may still run")]
+    #[error(
+        "the keeper of session {session} (pid {pid}) still holds its spool after {waited_ms} ms: its attempts may still run"
+    )]
     StillHeld {
         /// Session of the dead worker.
         session: u64,

@@ -20,8 +20,8 @@ const EXIT_NOT_FOUND: i32 = 127;
 const EXIT_NOT_EXECUTABLE: i32 = 126;
 /// Words that are commands to a shell and programs to nobody else.
 const SHELL_WORDS: [&str; 22] = [
-    "alias", "cd", "eval", "exec", "exit", "export", "for", "function", "if", "local", "pushd", "read", "return", "set",
-    "shopt", "source", "time", "trap", "ulimit", "umask", "until", "while",
+    "alias", "cd", "eval", "exec", "exit", "export", "for", "function", "if", "local", "pushd", "read", "return",
+    "set", "shopt", "source", "time", "trap", "ulimit", "umask", "until", "while",
 ];
 
 /// The report of an attempt, and whether it left a metrics file.
@@ -189,7 +189,7 @@ fn survivors(exited: &KeeperExited) -> String {
 fn duration(ms: u64) -> String {
     match ms {
         0..1_000 => format!("{ms} ms"),
-        _ if ms % 1_000 == 0 => format!("{} s", ms / 1_000),
+        _ if ms.is_multiple_of(1_000) => format!("{} s", ms / 1_000),
         _ => format!("{}.{:03} s", ms / 1_000, ms % 1_000),
     }
 }
@@ -238,7 +238,11 @@ mod tests {
     }
 
     fn not_spawned(errno: i32, path: &'static str) -> KeeperExited {
-        KeeperExited { spawn_errno: errno, spawn_path: Bytes::from_static(path.as_bytes()), ..stopped(StopCause::SpawnFailed) }
+        KeeperExited {
+            spawn_errno: errno,
+            spawn_path: Bytes::from_static(path.as_bytes()),
+            ..stopped(StopCause::SpawnFailed)
+        }
     }
 
     fn report(exited: &KeeperExited) -> AttemptReport {
@@ -259,7 +263,12 @@ mod tests {
             (stopped(StopCause::OutputLimit), Outcome::Failed, -1, "killed because it wrote 0 bytes of output"),
             (not_spawned(libc::ENOENT, "foo"), Outcome::Failed, 127, "command not found: foo"),
             (not_spawned(libc::EACCES, "foo"), Outcome::Failed, 126, "permission denied: foo cannot be executed"),
-            (not_spawned(libc::E2BIG, "foo"), Outcome::Failed, 126, "the arguments and environment of foo are too long"),
+            (
+                not_spawned(libc::E2BIG, "foo"),
+                Outcome::Failed,
+                126,
+                "the arguments and environment of foo are too long",
+            ),
         ];
         for (exited, outcome, exit_code, message) in cases {
             let report = report(&exited);
@@ -303,7 +312,8 @@ mod tests {
 
     #[test]
     fn output_that_is_not_there_is_lost_and_not_silently_empty() {
-        let exited = KeeperExited { exit_code: 1, output_bytes: 9, output_path: Bytes::from_static(b"/gone"), ..ended() };
+        let exited =
+            KeeperExited { exit_code: 1, output_bytes: 9, output_path: Bytes::from_static(b"/gone"), ..ended() };
         assert!(report(&exited).output_lost);
         assert!(compose_all(&[exited], Path::new("/nonexistent"))[0].report.output_lost);
     }

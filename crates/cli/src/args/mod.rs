@@ -83,6 +83,8 @@ pub(crate) enum Command {
     Workers(WorkersArgs),
     /// Show how the coordinator is
     Status(StatusArgs),
+    /// Measure muster on this machine, each figure beside its floor
+    Bench(crate::cmd::bench::BenchArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Write man pages into a directory

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
-use crate::environment::EnvOption;
+use crate::environment::{ALLOWED_BY_DEFAULT, EnvOption, SECRET_BY_DEFAULT};
 use crate::limits::SLOTS_MAX;
 use crate::report::duration;
 
@@ -33,9 +33,10 @@ pub(crate) struct RunArgs {
     /// Name of the run; the same name again is the same run, and goes on where it was
     #[arg(long, value_name = "ID", value_parser = run_id)]
     pub(crate) run_id: Option<String>,
-    /// Environment variables for the tasks, besides the usual ones (PATH, HOME, LANG, ...; see docs): NAME or a
-    /// pattern such as 'AWS_*' lets through what is set here, NAME=VALUE sets. '*' lets everything through
-    #[arg(long, value_name = "NAME[=VALUE]", value_parser = OsStringValueParser::new().try_map(|text| EnvOption::parse(&text)))]
+    /// Environment variables for the tasks, besides the usual ones (PATH, HOME, LANG, ...; --help lists them): NAME or
+    /// a pattern such as 'AWS_*' lets through what is set here, NAME=VALUE sets. '*' lets everything through
+    #[arg(long, value_name = "NAME[=VALUE]", long_help = env_help(),
+          value_parser = OsStringValueParser::new().try_map(|text| EnvOption::parse(&text)))]
     pub(crate) env: Vec<EnvOption>,
     /// Command for each file, after `--`; {} stands for the file
     #[arg(last = true, value_name = "COMMAND", conflicts_with = "cmds")]
@@ -158,6 +159,17 @@ pub(crate) struct RerunArgs {
     pub(crate) hosting: Hosting,
     #[command(flatten)]
     pub(crate) reports: ReportArgs,
+}
+
+fn env_help() -> String {
+    format!(
+        "Environment variables for the tasks: NAME or a pattern such as 'AWS_*' lets through what is set here, \
+         NAME=VALUE sets; '*' lets everything through. The environment is stored with the run, so that it is the same \
+         wherever and whenever a task runs, and secrets stay out unless they are named.\n\n\
+         Let through anyway: {}.\n\nExcept what looks like a secret: {}.",
+        ALLOWED_BY_DEFAULT.join(" "),
+        SECRET_BY_DEFAULT.join(" "),
+    )
 }
 
 fn run_id(text: &str) -> Result<String, String> {

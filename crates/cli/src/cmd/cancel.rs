@@ -36,7 +36,7 @@ pub(crate) async fn cancel(context: &Context, args: &CancelArgs) -> CommandResul
 }
 
 async fn request(context: &Context, run_id: &str, finish: bool) -> Result<bool, Failure> {
-    let (session, _said) = Session::new(context.place.clone(), None);
+    let (session, _said) = Session::without_worker(context.place.clone());
     let session = Arc::new(session);
     let client = session.client().await?;
     let mut cancel = CancelRun { run_id: run_id.to_owned(), ..Default::default() };

@@ -1,6 +1,7 @@
 //! One file for each verb. Each gets the context and its arguments, and returns an exit code or why there is none.
 
 mod attach;
+pub(crate) mod bench;
 mod cancel;
 mod completions;
 mod follow;
@@ -57,6 +58,7 @@ pub(crate) async fn run(cli: Cli) -> CommandResult {
         Command::Tasks(args) => tasks::tasks(&context, args).await,
         Command::Logs(args) => logs::logs(&context, &args).await,
         Command::Why(args) => why::why(&context, &args).await,
+        Command::Bench(args) => bench::main(&args, context.json()),
         Command::Workers(_) => workers::workers(&context).await,
         Command::Status(_) => status::status(&context).await,
         Command::Completions(args) => completions::completions(&args),

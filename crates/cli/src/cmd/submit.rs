@@ -42,7 +42,7 @@ pub(crate) async fn submit_and_follow(
     let slots = session.slots_now().await;
     reporting.reports.tell(Event::Headline(&format!("{headline} · {slots} slots · run {run_id}")));
     super::attach::tell_of_others(&session, &run_id).await;
-    interrupts.following(&run_id, false);
+    interrupts.following(&run_id, !fresh);
     let selected = tasks.len();
     if let Err(error) = submit_run_with(&*session, RetryPolicy::default(), open, tasks).await {
         let Some(line) = cancelled_meanwhile(&session, &run_id, selected).await else {

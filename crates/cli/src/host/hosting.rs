@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use muster_client::{Client, connect_unix};
 use muster_coordinator::{Config, Coordinator, LocalRecovery, ServeError};
@@ -11,7 +11,7 @@ use muster_proto::layout::DataDir;
 use muster_proto::v1::{AttemptReport, ProcessIdentity};
 use muster_raft::{RaftHandle, RaftOptions, RealDisk};
 use muster_worker::{Liveness, WorkerConfig};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OnceCell, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
 
@@ -21,6 +21,8 @@ use super::place::Place;
 use super::socket;
 use crate::exit_code::Failure;
 
+/// The hidden command that is the parent of everything a worker starts.
+pub(crate) const KEEPER: &str = "keeper";
 /// Name of the node and of the worker of an embedded coordinator.
 const LOCAL: &str = "local";
 
@@ -32,14 +34,14 @@ pub(crate) struct Host {
     raft: RaftHandle,
     coordinator: Coordinator,
     serving: JoinHandle<Result<(), ServeError>>,
-    worker: JoinHandle<()>,
-    stop_worker: oneshot::Sender<()>,
+    worker: Option<Worker>,
+    client: OnceCell<Client>,
     /// Released last.
     _lock: Lock,
 }
 
 impl Host {
-    /// Starts everything. What fails later is sent to `failed`.
+    /// Starts everything; with no slots, everything but a worker. What fails later is sent to `failed`.
     ///
     /// # Errors
     /// When the data directory cannot be used.
@@ -55,13 +57,16 @@ impl Host {
         let raft = muster_raft::start(options).await.map_err(|error| cannot_host(place, &error))?;
         watch_storage(place, &raft, failed.clone());
         let config = Config::new(place.data.clone(), LOCAL);
-        let recovery = Arc::new(Recovery { data: place.data.clone() });
-        let coordinator = muster_coordinator::start(raft.clone(), config, recovery);
+        let recovery = Arc::new(Recovery { data: place.data.clone(), read: Mutex::default() });
+        let coordinator = muster_coordinator::start(raft.clone(), config, recovery.clone());
         let coordinator = coordinator.await.map_err(|error| cannot_host(place, &error))?;
+        recovery.discard_read();
         let (listener, socket) = socket::listen(place)?;
         let serving = tokio::spawn(coordinator.serve(UnixListenerStream::new(listener)));
-        let (stop_worker, stopped) = oneshot::channel();
-        let worker = start_worker(place, slots, &socket, stopped, failed.clone()).await?;
+        let worker = match slots {
+            0 => None,
+            slots => Some(Worker::start(place, slots, &socket, failed.clone()).await?),
+        };
         let file = HostFile {
             pid: std::process::id(),
             socket: socket.clone(),
@@ -69,7 +74,17 @@ impl Host {
             slots,
         };
         file.write(place)?;
-        Ok(Self { place: place.clone(), socket, slots, raft, coordinator, serving, worker, stop_worker, _lock: lock })
+        Ok(Self {
+            place: place.clone(),
+            socket,
+            slots,
+            raft,
+            coordinator,
+            serving,
+            worker,
+            client: OnceCell::new(),
+            _lock: lock,
+        })
     }
 
     /// A client of this coordinator, over its socket, as everybody else's.
@@ -77,7 +92,9 @@ impl Host {
     /// # Errors
     /// When the socket does not answer.
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
-        Client::connect_unix(&self.socket).await.map_err(|error| cannot_host(&self.place, &error))
+        let connect = async || Client::connect_unix(&self.socket).await;
+        let client = self.client.get_or_try_init(connect).await;
+        client.cloned().map_err(|error| cannot_host(&self.place, &error))
     }
 
     /// Tasks at once.
@@ -93,10 +110,8 @@ impl Host {
     /// Stops everything, in order: the worker and what it runs, the coordinator, the log, the socket, the lock.
     pub(crate) async fn stop(self) {
         HostFile::remove(&self.place);
-        // The worker may have ended by itself; either way its task is waited for.
-        let _ = self.stop_worker.send(());
-        if let Err(error) = self.worker.await {
-            tracing::warn!(%error, "the worker did not end in order");
+        if let Some(worker) = self.worker {
+            worker.stop().await;
         }
         self.coordinator.shutdown().await;
         match self.serving.await {
@@ -122,52 +137,77 @@ fn watch_storage(place: &Place, raft: &RaftHandle, failed: watch::Sender<Option<
         let why = storage_failed.await;
         failed.send_if_modified(|failure| {
             let first = failure.is_none();
-            failure.get_or_insert_with(|| {
-                Failure::cluster(format!(
-                    "the storage of {} failed: {why}\nnothing that was reported is lost; mend that (if the disk is full, \
-                     free some space)",
-                    dir.display(),
-                ))
-            });
+            failure.get_or_insert_with(|| Failure::cluster(format!("the storage in {} failed: {why}", dir.display())));
             first
         });
     });
 }
 
-async fn start_worker(
-    place: &Place,
-    slots: u32,
-    socket: &Path,
-    stopped: oneshot::Receiver<()>,
-    failed: watch::Sender<Option<Failure>>,
-) -> Result<JoinHandle<()>, Failure> {
-    let program = std::env::current_exe().map_err(|error| cannot_host(place, &error))?;
-    let channel = connect_unix(socket).await.map_err(|error| cannot_host(place, &error))?;
-    let detected = muster_worker::detect();
-    let config = WorkerConfig {
-        name: LOCAL.to_owned(),
-        slots,
-        queue: slots,
-        labels: detected.labels,
-        resources: detected.resources,
-        data: place.data.clone(),
-        keeper_command: vec![program.into_os_string(), OsString::from("keeper")],
-    };
-    let stop = async move {
-        // Dropping the sender is a reason to stop, too.
-        let _ = stopped.await;
-    };
-    Ok(tokio::spawn(async move {
-        if let Err(error) = muster_worker::run(config, channel, stop).await {
-            let failure = Failure::cluster(format!("the worker cannot go on: {error}"));
-            failed.send_if_modified(|first| first.is_none() && first.replace(failure).is_none());
+/// The worker's task.
+struct Worker {
+    task: JoinHandle<()>,
+    stop: oneshot::Sender<()>,
+}
+
+impl Worker {
+    async fn start(
+        place: &Place,
+        slots: u32,
+        socket: &Path,
+        failed: watch::Sender<Option<Failure>>,
+    ) -> Result<Self, Failure> {
+        let program = std::env::current_exe().map_err(|error| cannot_host(place, &error))?;
+        let channel = connect_unix(socket).await.map_err(|error| cannot_host(place, &error))?;
+        let detected = muster_worker::detect();
+        let config = WorkerConfig {
+            name: LOCAL.to_owned(),
+            slots,
+            queue: slots.saturating_mul(muster_core::agent::limits::QUEUE_PER_SLOT_MAX),
+            labels: detected.labels,
+            resources: detected.resources,
+            data: place.data.clone(),
+            keeper_command: vec![program.into_os_string(), OsString::from(KEEPER)],
+        };
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async move {
+            // Dropping the sender is a reason to stop, too.
+            let _ = stopped.await;
+        };
+        let task = tokio::spawn(async move {
+            if let Err(error) = muster_worker::run(config, channel, stopped).await {
+                let failure = Failure::cluster(format!("the worker cannot go on: {error}"));
+                failed.send_if_modified(|first| first.is_none() && first.replace(failure).is_none());
+            }
+        });
+        Ok(Self { task, stop })
+    }
+
+    /// Ends what it runs, and waits until it has.
+    async fn stop(self) {
+        // It may have ended by itself; either way its task is waited for.
+        let _ = self.stop.send(());
+        if let Err(error) = self.task.await {
+            tracing::warn!(%error, "the worker did not end in order");
         }
-    }))
+    }
 }
 
 /// What this host knows of processes on its machine.
 struct Recovery {
     data: DataDir,
+    /// Sessions whose spool was read.
+    read: Mutex<Vec<u64>>,
+}
+
+impl Recovery {
+    /// Removes the spools that were read; for when their reports are in the log.
+    fn discard_read(&self) {
+        for session in std::mem::take(&mut *self.read.lock().unwrap_or_else(PoisonError::into_inner)) {
+            if let Err(error) = muster_worker::discard_spool(&self.data, session) {
+                tracing::warn!(%error, session, "what a dead session left stays behind; its reports are in the log");
+            }
+        }
+    }
 }
 
 impl LocalRecovery for Recovery {
@@ -176,6 +216,8 @@ impl LocalRecovery for Recovery {
     }
 
     fn spooled(&self, session: u64) -> Result<Vec<AttemptReport>, String> {
-        muster_worker::recover_spool(&self.data, session).map(|found| found.reports).map_err(|error| error.to_string())
+        let found = muster_worker::recover_spool(&self.data, session).map_err(|error| error.to_string())?;
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+        Ok(found.reports)
     }
 }

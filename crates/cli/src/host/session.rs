@@ -24,6 +24,8 @@ pub(crate) struct Session {
     place: Place,
     /// What the user asked for.
     slots_told: Option<NonZeroU32>,
+    /// Whether this process runs tasks while it hosts.
+    works: bool,
     role: AsyncMutex<Role>,
     /// Set once, when no coordinator can be had any more.
     failed: watch::Sender<Option<Failure>>,
@@ -50,12 +52,19 @@ impl Session {
         let session = Self {
             place,
             slots_told: slots_told.and_then(NonZeroU32::new),
+            works: true,
             role: AsyncMutex::new(Role::Outside),
             failed: watch::Sender::new(None),
             say,
             refused: Mutex::new(None),
         };
         (session, said)
+    }
+
+    /// For a command that writes and leaves: while it hosts, nothing runs.
+    pub(crate) fn without_worker(place: Place) -> (Self, Said) {
+        let (session, said) = Self::new(place, None);
+        (Self { works: false, ..session }, said)
     }
 
     /// Tells the user something. When nobody takes the lines any more, the run's report has ended.
@@ -100,10 +109,13 @@ impl Session {
         }
     }
 
-    /// As many as the user said, else as the process that hosted before, else as there are processors.
+    /// As many as the process had that hosted before, else as the user said, else as there are processors.
     fn slots(&self, role: &Role) -> u32 {
+        if !self.works {
+            return 0;
+        }
         let before = match role {
-            Role::Joined(host) => Some(host.slots),
+            Role::Joined(host) if host.slots > 0 => Some(host.slots),
             _ => self.slots_told.map(NonZeroU32::get),
         };
         let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -62,7 +62,7 @@ pub(crate) fn counts(view: &View, style: Style) -> String {
     let odd = [(ledger.flaky, "flaky"), (ledger.skipped, "skipped"), (ledger.cancelled, "cancelled")];
     parts.extend(odd.iter().filter(|(n, _)| *n > 0).map(|(n, word)| style.yellow(&format!("{n} {word}"))));
     parts.push(duration::show_coarse(view.elapsed));
-    if let Some(remaining) = view.remaining.filter(|_| ledger.unaccounted() > 0) {
+    if let Some(remaining) = view.remaining.filter(|left| ledger.unaccounted() > 0 && left.as_secs() > 0) {
         parts.push(format!("about {} left", duration::show_coarse(remaining)));
     }
     parts.join(" · ")
@@ -119,7 +119,6 @@ impl Live {
     /// Replaces what is shown.
     pub(crate) fn draw(&self, lines: &[String]) {
         self.bar.set_message(lines.join("\n"));
-        self.bar.tick();
     }
 
     /// Takes the region away, lets `write` write, and puts it back.

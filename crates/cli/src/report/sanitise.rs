@@ -16,6 +16,8 @@ pub(crate) enum Colours {
     Keep,
 }
 
+/// An escape that follows itself more often is counted instead of repeated.
+const REPETITIONS_MAX: usize = 8;
 /// Most numbers in one colour sequence; a longer one is shown as text.
 const SGR_NUMBERS_MAX: usize = 16;
 
@@ -60,7 +62,7 @@ pub(crate) fn paragraph(text: &str) -> String {
 }
 
 fn output_line(bytes: &[u8], colours: Colours) -> String {
-    let mut out = String::with_capacity(bytes.len());
+    let mut out = OutputLine { text: String::with_capacity(bytes.len()), repeated: None };
     let mut coloured = false;
     for chunk in bytes.utf8_chunks() {
         let mut rest = chunk.valid();
@@ -69,19 +71,52 @@ fn output_line(bytes: &[u8], colours: Colours) -> String {
                 rest = after;
                 if colours == Colours::Keep && !sequence.is_empty() {
                     coloured = true;
-                    let _ = write!(out, "\x1b[{sequence}m");
+                    out.push(&format!("\x1b[{sequence}m"), false);
                 }
                 continue;
             }
             rest = &rest[c.len_utf8()..];
-            if c == '\t' { out.push(c) } else { push_visible(&mut out, c) }
+            match c {
+                '\t' => out.push("\t", false),
+                c if is_unsafe(c) => out.push(&visible(c), true),
+                c => out.push(c.encode_utf8(&mut [0; 4]), false),
+            }
         }
-        push_invalid(&mut out, chunk.invalid());
+        chunk.invalid().iter().for_each(|byte| out.push(&visible_byte(*byte), true));
     }
+    out.end_repetition();
     if coloured {
-        out.push_str("\x1b[0m");
+        out.text.push_str("\x1b[0m");
     }
-    out
+    out.text
+}
+
+/// A line on its way. Escapes that follow themselves many times are counted, so that binary output stays readable.
+struct OutputLine {
+    text: String,
+    /// The last escape, and how often it came.
+    repeated: Option<(String, usize)>,
+}
+
+impl OutputLine {
+    fn push(&mut self, piece: &str, is_escape: bool) {
+        if let Some((_, times)) = self.repeated.as_mut().filter(|(last, _)| is_escape && last == piece) {
+            *times += 1;
+            return;
+        }
+        self.end_repetition();
+        if is_escape { self.repeated = Some((piece.to_owned(), 1)) } else { self.text.push_str(piece) }
+    }
+
+    fn end_repetition(&mut self) {
+        match self.repeated.take() {
+            None => {}
+            Some((escape, times)) if times <= REPETITIONS_MAX => self.text.push_str(&escape.repeat(times)),
+            Some((escape, times)) => {
+                let _ = write!(self.text, "{escape}[{times} times]");
+            }
+        }
+    }
 }
 
 /// Recognises a colour sequence or "erase to the end of the line" at the start of `text`.
@@ -132,20 +167,26 @@ pub(crate) fn is_unsafe(c: char) -> bool {
 }
 
 fn push_visible(out: &mut String, c: char) {
-    match c {
-        '\n' => out.push_str("\\n"),
-        '\r' => out.push_str("\\r"),
-        '\t' => out.push_str("\\t"),
-        c if is_unsafe(c) && c.is_ascii() => push_invalid(out, &[c as u8]),
-        c if is_unsafe(c) => out.extend(c.escape_unicode()),
-        c => out.push(c),
-    }
+    if is_unsafe(c) { out.push_str(&visible(c)) } else { out.push(c) }
 }
 
 fn push_invalid(out: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        let _ = write!(out, "\\x{byte:02x}");
+    bytes.iter().for_each(|byte| out.push_str(&visible_byte(*byte)));
+}
+
+/// How an unsafe character is written.
+fn visible(c: char) -> String {
+    match c {
+        '\n' => "\\n".to_owned(),
+        '\r' => "\\r".to_owned(),
+        '\t' => "\\t".to_owned(),
+        c if c.is_ascii() => visible_byte(c as u8),
+        c => c.escape_unicode().to_string(),
     }
+}
+
+fn visible_byte(byte: u8) -> String {
+    format!("\\x{byte:02x}")
 }
 
 #[cfg(test)]
@@ -228,6 +269,12 @@ mod tests {
         assert_eq!(of(b"a\r\n\nb"), ["a", "", "b"]);
         assert_eq!(of(b"a\n"), ["a"]);
         assert_eq!(of(b"10%\r20%"), ["10%\\r20%"]);
+    }
+
+    #[test]
+    fn binary_output_is_counted_instead_of_repeated() {
+        assert_eq!(joined(&[0; 4096], Colours::Drop), "\\x00[4096 times]");
+        assert_eq!(joined(b"a\0\0b\xff\xff", Colours::Drop), "a\\x00\\x00b\\xff\\xff");
     }
 
     #[test]

@@ -5,7 +5,8 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -63,9 +64,17 @@ impl Sandbox {
         path
     }
 
-    /// Opens a fifo that a task reads from and lets it go on. Blocks until the task has opened it.
+    /// Lets the task go on that reads from the fifo, or is about to.
     pub(crate) fn release(&self, fifo: &str) {
-        fs::write(self.path(fifo), "go\n").expect("the fifo is there");
+        until(|| self.try_release(fifo), || format!("nobody reads {fifo}"));
+    }
+
+    /// Lets the task go on that reads from the fifo; false when none does.
+    pub(crate) fn try_release(&self, fifo: &str) -> bool {
+        // Without a reader this fails at once, instead of waiting for one that may never come.
+        let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).expect("a small number");
+        let opened = File::options().write(true).custom_flags(flags).open(self.path(fifo));
+        opened.is_ok_and(|mut fifo| fifo.write_all(b"go\n").is_ok())
     }
 
     /// A command in this directory with an environment that nothing of the machine's gets into.

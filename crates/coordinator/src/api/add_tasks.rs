@@ -17,7 +17,7 @@ fn decide(request: AddTasks) -> Decision<AddTasksReply> {
         let (seq, run_id) = (request.seq, &request.run_id);
         return Decision::Refuse(Status::invalid_argument(format!("chunk {seq} of run {run_id:?} holds no tasks")));
     }
-    Decision::Propose(Kind::AddTasks(request))
+    Decision::propose(Kind::AddTasks(request))
 }
 
 fn answer(reply: Reply) -> Option<AddTasksReply> {

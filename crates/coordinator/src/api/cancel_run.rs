@@ -24,7 +24,7 @@ fn decide(state: &State, mut request: CancelRun) -> Decision<CancelRunReply> {
             if request.mode() == CancelMode::Unspecified {
                 request.set_mode(CancelMode::Kill);
             }
-            Decision::Propose(Kind::CancelRun(request))
+            Decision::propose(Kind::CancelRun(request))
         }
     }
 }

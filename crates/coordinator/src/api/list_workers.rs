@@ -7,6 +7,6 @@ use crate::query;
 use crate::shared::Shared;
 
 pub(crate) fn call(shared: &Shared) -> Result<ListWorkersReply, Status> {
-    shared.check_open()?;
+    shared.check_leads()?;
     Ok(shared.read(query::list_workers))
 }

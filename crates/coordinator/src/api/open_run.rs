@@ -23,12 +23,14 @@ fn decide(request: OpenRun) -> Decision<OpenRunReply> {
             request.run_id
         )));
     }
-    Decision::Propose(Kind::OpenRun(request))
+    Decision::propose(Kind::OpenRun(request))
 }
 
 fn answer(reply: Reply) -> Option<OpenRunReply> {
     match reply {
-        Reply::RunOpened { existed, tasks, next_seq, sealed } => Some(OpenRunReply { existed, tasks, next_seq, sealed }),
+        Reply::RunOpened { existed, tasks, next_seq, sealed } => {
+            Some(OpenRunReply { existed, tasks, next_seq, sealed })
+        }
         _ => None,
     }
 }
@@ -46,6 +48,6 @@ mod tests {
             Decision::Refuse(status) => assert!(status.message().contains("1048576 at most"), "{status}"),
             other => panic!("{other:?}"),
         }
-        assert!(matches!(decide(request(Vec::new())), Decision::Propose(Kind::OpenRun(_))));
+        assert!(matches!(decide(request(Vec::new())), Decision::Propose(_)));
     }
 }

@@ -9,7 +9,7 @@ use super::Decision;
 use crate::shared::Shared;
 
 pub(crate) async fn call(shared: &Shared, request: SealRun) -> Result<SealRunReply, Status> {
-    Decision::Propose(Kind::SealRun(request)).carry_out(shared, answer).await
+    Decision::propose(Kind::SealRun(request)).carry_out(shared, answer).await
 }
 
 fn answer(reply: Reply) -> Option<SealRunReply> {

@@ -11,7 +11,9 @@ use muster_proto::{Bytes, Message};
 use muster_raft::Disk;
 use parking_lot::Mutex;
 
-use super::format::{BlockRecord, HEADER_BYTES, IndexRecord, MAGIC, OrderRecord, TRAILER_BYTES, TaskRecord, block_with};
+use super::format::{
+    BlockRecord, HEADER_BYTES, IndexRecord, MAGIC, OrderRecord, TRAILER_BYTES, TaskRecord, block_with,
+};
 use crate::limits::{ARCHIVE_BLOCK_DECODED_BYTES_MAX, ARCHIVE_BYTES_MAX};
 
 /// A run whose tasks are in an archive.

@@ -50,11 +50,7 @@ impl OutputFile {
 ///
 /// # Errors
 /// [`QueryError::NotFound`] for the run, the task or the attempt.
-pub fn output_file(
-    state: &State,
-    data: &DataDir,
-    request: &OutputRequest,
-) -> Result<Answer<OutputFile>, QueryError> {
+pub fn output_file(state: &State, data: &DataDir, request: &OutputRequest) -> Result<Answer<OutputFile>, QueryError> {
     let run = run(state, &request.run_id)?;
     let (data, request) = (data.clone(), request.clone());
     let at = TaskRef::at(run.key(), request.index);

@@ -1,7 +1,7 @@
 //! What a worker reports, held to the limits of the wire before it goes into the log.
 
 use muster_proto::limits::{
-    METRIC_NAME_BYTES_MAX, METRICS_MAX, MESSAGE_TEXT_BYTES_MAX, OUTPUT_HEAD_BYTES_MAX, OUTPUT_TAIL_BYTES_MAX,
+    MESSAGE_TEXT_BYTES_MAX, METRIC_NAME_BYTES_MAX, METRICS_MAX, OUTPUT_HEAD_BYTES_MAX, OUTPUT_TAIL_BYTES_MAX,
 };
 use muster_proto::v1::AttemptReport;
 
@@ -38,7 +38,8 @@ fn cut_text(text: &mut String, bytes_max: usize) -> bool {
     if text.len() <= bytes_max {
         return false;
     }
-    text.truncate(text.floor_char_boundary(bytes_max));
+    let whole = (0..=bytes_max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.truncate(whole);
     true
 }
 
@@ -67,7 +68,7 @@ mod tests {
         let mut reports = [AttemptReport {
             output_tail: tail.into(),
             message: "é".repeat(MESSAGE_TEXT_BYTES_MAX),
-            metrics: vec![Metric { name: "x".repeat(1 << 20), ..Default::default() }; 1_000],
+            metrics: vec![Metric { name: "x".repeat(1 << 10), ..Default::default() }; 1_000],
             ..Default::default()
         }];
         assert_eq!(hold_to_limits(&mut reports), 1);

@@ -68,12 +68,7 @@ impl Sessions {
 }
 
 impl Soft {
-    fn away(
-        &mut self,
-        id: u64,
-        limits: SilenceLimits,
-        is_gone: impl Fn(&ProcessIdentity) -> bool,
-    ) -> Option<Over> {
+    fn away(&mut self, id: u64, limits: SilenceLimits, is_gone: impl Fn(&ProcessIdentity) -> bool) -> Option<Over> {
         self.away_ticks = self.away_ticks.saturating_add(1);
         let gone = self.process.as_ref().is_some_and(is_gone);
         // A closed stream alone proves nothing: the worker may run on until its leases' time is over.

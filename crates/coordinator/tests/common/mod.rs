@@ -89,17 +89,21 @@ pub struct Dialer {
     connections: mpsc::Sender<std::io::Result<DuplexStream>>,
 }
 
-/// A connection as the test sees it: what passes through can be stopped.
+/// Bytes that fit into a connection.
 pub const PIPE_BYTES: usize = 64 << 10;
+
+/// What the pipes pretend to lead to.
+pub const ADDRESS: &str = "http://test.local";
 
 impl Dialer {
     pub async fn channel(&self) -> Result<Channel, ClientError> {
-        self.channel_over(|pipe| pipe).await
+        self.channel_over(Endpoint::from_static(ADDRESS), |pipe| pipe).await
     }
 
     /// A channel over a pipe that the caller can replace by another one on the client's side.
     pub async fn channel_over(
         &self,
+        endpoint: Endpoint,
         wrap: impl Fn(DuplexStream) -> DuplexStream + Send + Sync + 'static,
     ) -> Result<Channel, ClientError> {
         let connections = self.connections.clone();
@@ -113,11 +117,10 @@ impl Dialer {
                 Ok::<_, std::io::Error>(TokioIo::new(wrap(client)))
             }
         });
-        let endpoint = Endpoint::from_static("http://test.local");
-        endpoint.connect_with_connector(dial).await.map_err(|error| ClientError::Connect {
-            endpoint: "the test's pipe".into(),
-            source: error.into(),
-        })
+        endpoint
+            .connect_with_connector(dial)
+            .await
+            .map_err(|error| ClientError::Connect { endpoint: "the test's pipe".into(), source: error.into() })
     }
 
     pub async fn client(&self) -> Result<Client, ClientError> {

@@ -11,6 +11,7 @@ use muster_proto::v1::{
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
 use super::Dialer;
@@ -42,19 +43,32 @@ impl FakeWorker {
     }
 
     pub async fn try_connect(dialer: &Dialer, hello: RegisterWorker) -> Result<Self, Status> {
-        let mut worker = Self::begin(dialer).await?;
+        Self::begin(dialer).await?.register(hello).await
+    }
+
+    pub async fn connect_over(channel: Channel, hello: RegisterWorker) -> Self {
+        let worker = Self::begin_over(channel).await.expect("the host serves");
+        worker.register(hello).await.expect("is welcome")
+    }
+
+    async fn register(mut self, hello: RegisterWorker) -> Result<Self, Status> {
+        let worker = &mut self;
         worker.say(Said::Hello(hello)).await;
         match worker.hear().await? {
             Some(Told::Welcome(welcome)) => worker.welcome = welcome,
             other => panic!("the welcome comes first, not {other:?}"),
         }
-        Ok(worker)
+        Ok(self)
     }
 
     /// A stream on which nothing was said yet.
     pub async fn begin(dialer: &Dialer) -> Result<Self, Status> {
+        Self::begin_over(dialer.channel().await.expect("the host serves")).await
+    }
+
+    pub async fn begin_over(channel: Channel) -> Result<Self, Status> {
         let (says, said) = mpsc::channel(256);
-        let mut stub = tonic::client::Grpc::new(dialer.channel().await.expect("the host serves"));
+        let mut stub = tonic::client::Grpc::new(channel);
         stub.ready().await.expect("connected");
         let codec = tonic_prost::ProstCodec::<WorkerMessage, CoordinatorMessage>::default();
         let path = PathAndQuery::from_static("/muster.v1.Workers/Session");

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use muster_proto::Message;
 use muster_proto::limits::{RUN_TASKS_MAX, TASK_NAME_BYTES_MAX, TASK_SPEC_BYTES_MAX};
-use muster_proto::v1::{AddTasks, TaskRef, TaskSpec};
+use muster_proto::v1::{AddTasks, TaskRef, TaskResult, TaskSpec};
 
-use super::Answer;
+use super::{Answer, Context};
 use crate::effect::{Refusal, Reply};
 use crate::history;
 use crate::limits::{TASK_AFTER_MAX, TASKS_LIVE_MAX};
@@ -15,7 +15,7 @@ use crate::state::index::name_digest;
 use crate::state::{Run, State, Task};
 
 impl State {
-    pub(super) fn add_tasks(&mut self, command: &AddTasks) -> Answer {
+    pub(super) fn add_tasks(&mut self, context: &mut Context, command: &AddTasks) -> Answer {
         let key = self.run_key(&command.run_id)?;
         let digest = xxhash_rust::xxh3::xxh3_128(&command.encode_to_vec());
         let run = self.run(key).expect("has a key");
@@ -26,24 +26,23 @@ impl State {
         let names = self.check_tasks(run, &command.tasks)?;
         self.index.names.entry(key).or_default().extend(names);
         for spec in &command.tasks {
-            self.add_task(key, spec);
+            self.add_task(context, key, spec);
         }
         let run = self.run_mut(key).expect("has a key");
         Arc::make_mut(&mut run.chunk_digests).push(digest);
         Ok(Reply::TasksAdded { tasks: run.task_count() })
     }
 
-    fn add_task(&mut self, key: u64, spec: &TaskSpec) {
+    fn add_task(&mut self, context: &mut Context, key: u64, spec: &TaskSpec) {
         let run = self.stored.runs.get(&key).expect("has a key");
         let at = TaskRef::at(key, run.task_count());
         let known = self.stored.history.get(history::key(&run.project, &spec.name));
         let task = Task::new(spec.clone(), known.map_or(0, |stat| stat.mean_us));
         self.index.add(at, &task);
-        let passed = task.after.iter().filter(|before| {
-            let result = run.task(**before).and_then(Task::result);
-            result.is_some_and(super::ending::lets_dependents_start)
-        });
-        let open = task.after.len() - passed.count();
+        let results = task.after.iter().filter_map(|before| run.task(*before).and_then(Task::result));
+        let passed = results.clone().filter(|result| super::ending::lets_dependents_start(*result)).count();
+        let never_starts = results.count() > passed;
+        let open = task.after.len() - passed;
         if open == 0 {
             self.index.waiting.remove(&(at.run, at.index));
         } else {
@@ -55,6 +54,10 @@ impl State {
         run.ledger.pending += 1;
         run.expect(task.expected_us);
         run.tasks.push(task);
+        if never_starts {
+            // A task that it comes after ended otherwise than passed before this one came.
+            self.record_result(context, at, TaskResult::Cancelled);
+        }
     }
 
     /// Checks all tasks of a chunk before any of them is added; gives the digests of their names.

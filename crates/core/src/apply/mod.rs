@@ -49,7 +49,7 @@ impl State {
         };
         match kind {
             Kind::OpenRun(command) => self.open_run(context, command),
-            Kind::AddTasks(command) => self.add_tasks(command),
+            Kind::AddTasks(command) => self.add_tasks(context, command),
             Kind::SealRun(command) => self.seal_run(context, command),
             Kind::CancelRun(command) => self.cancel_run(context, command),
             Kind::ArchiveRun(command) => self.archive_run(command),

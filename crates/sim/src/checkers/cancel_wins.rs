@@ -12,10 +12,17 @@ use crate::limits::{CANCEL_KILL_MS_MAX, MS};
 #[derive(Default)]
 pub(super) struct CancelWins {
     cancelled: BTreeSet<u64>,
-    /// By when the attempts of a run must be over.
-    killed_by_us: BTreeMap<u64, u64>,
-    /// Run, worker and start of what is executed, by token.
-    running: BTreeMap<u64, (u64, String)>,
+    /// Since when the attempts of a run are to be killed.
+    killed_since_us: BTreeMap<u64, u64>,
+    /// What is executed, by token.
+    running: BTreeMap<u64, Execution>,
+}
+
+struct Execution {
+    run: u64,
+    worker: String,
+    /// A lease that was on its way when the run was cancelled may still be started, and is stopped then.
+    started_us: u64,
 }
 
 impl Checker for CancelWins {
@@ -28,7 +35,7 @@ impl Checker for CancelWins {
             Fact::Cancelling { run, kill } => {
                 self.cancelled.insert(run);
                 if kill {
-                    self.killed_by_us.entry(run).or_insert(at.now_us + CANCEL_KILL_MS_MAX * MS);
+                    self.killed_since_us.entry(run).or_insert(at.now_us);
                 }
             }
             Fact::Granted { task, token, .. } if self.cancelled.contains(&task.run) => {
@@ -38,20 +45,19 @@ impl Checker for CancelWins {
                 return Err(format!("{} is tried again after the run was cancelled", name(key(task))));
             }
             Fact::ExecutionStarted { task, token, worker, .. } => {
-                self.running.insert(token, (task.run, worker.to_owned()));
+                let execution = Execution { run: task.run, worker: worker.to_owned(), started_us: at.now_us };
+                self.running.insert(token, execution);
             }
             Fact::ExecutionEnded { token, .. } => {
-                if let Some((run, worker)) = self.running.remove(&token) {
-                    return self.ended_in_time(run, &worker, token, at.now_us);
+                if let Some(execution) = self.running.remove(&token) {
+                    return self.ended_in_time(token, &execution, at.now_us);
                 }
             }
             // What a host that stands still executes is not killed before it goes on.
-            Fact::HostPaused { worker } => self.running.retain(|_, (_, on)| on != worker),
+            Fact::HostPaused { worker } => self.running.retain(|_, execution| execution.worker != worker),
             Fact::WorldEnded { .. } => {
-                let late = |(token, (run, worker)): (&u64, &(u64, String))| {
-                    self.ended_in_time(*run, worker, *token, at.now_us)
-                };
-                return self.running.iter().try_for_each(late);
+                let mut left = self.running.iter();
+                return left.try_for_each(|(token, execution)| self.ended_in_time(*token, execution, at.now_us));
             }
             _ => {}
         }
@@ -68,14 +74,13 @@ impl Checker for CancelWins {
 }
 
 impl CancelWins {
-    fn ended_in_time(&self, run: u64, worker: &str, token: u64, at_us: u64) -> Verdict {
-        match self.killed_by_us.get(&run) {
-            Some(by_us) if at_us > *by_us => {
-                let late_ms = (at_us - by_us) / MS + CANCEL_KILL_MS_MAX;
-                Err(format!("token {token} still ran on {worker} {late_ms} ms after its run was cancelled"))
-            }
-            _ => Ok(()),
+    fn ended_in_time(&self, token: u64, execution: &Execution, at_us: u64) -> Verdict {
+        let Some(killed_us) = self.killed_since_us.get(&execution.run) else { return Ok(()) };
+        let after_ms = at_us.saturating_sub(execution.started_us.max(*killed_us)) / MS;
+        if after_ms <= CANCEL_KILL_MS_MAX {
+            return Ok(());
         }
+        Err(format!("token {token} still ran on {} {after_ms} ms after its run was cancelled", execution.worker))
     }
 }
 

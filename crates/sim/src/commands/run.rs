@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use muster_sim::{SeedReport, catch_panics_quietly, run_seed};
+use muster_sim::{SeedReport, Tally, catch_panics_quietly, run_seed};
 
 /// What many seeds came to.
 #[derive(Default)]
@@ -16,6 +16,7 @@ struct Total {
     entries: u64,
     tasks: u64,
     simulated: Duration,
+    tally: Tally,
     /// The lowest seed that broke a rule.
     failed: Option<SeedReport>,
 }
@@ -27,6 +28,7 @@ impl Total {
         self.entries += report.entries;
         self.tasks += report.tasks;
         self.simulated += Duration::from_micros(report.simulated_us);
+        self.tally.add(&report.tally);
         if report.violation.is_some() && self.failed.as_ref().is_none_or(|failed| report.seed < failed.seed) {
             self.failed = Some(report);
         }
@@ -86,6 +88,7 @@ pub(crate) fn run(seeds: Range<u64>, jobs: usize, out: &mut dyn Write) -> anyhow
         work();
     });
     let total = total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    write!(out, "{}", total.tally)?;
     total.print(started.elapsed(), jobs, out)?;
     let Some(failed) = &total.failed else { return Ok(true) };
     if let Some(violation) = &failed.violation {

@@ -161,6 +161,7 @@ impl World {
             Fault::StreamBreak => self.break_at(number),
             Fault::Partition => self.partition(number),
             Fault::Stall => self.stall(number),
+            Fault::Smother => self.smother(number),
             Fault::NameClash => self.clash(number),
             _ => {
                 self.keeper_crashes(number);
@@ -184,11 +185,15 @@ impl World {
 
     fn pause_worker(&mut self, number: usize) -> u64 {
         let length_us = self.lasting((100, 40_000));
-        let worker = &mut self.workers[number];
-        worker.asleep = true;
-        let life = worker.life;
+        let life = self.workers[number].life;
+        self.worker_sleeps(number, life);
         self.after(length_us, Event::WorkerWakes { worker: number, life });
         self.now_us() + length_us
+    }
+
+    pub(super) fn worker_sleeps(&mut self, number: usize, life: u64) {
+        let worker = &mut self.workers[number];
+        worker.asleep |= worker.life == life;
     }
 
     fn pause_host(&mut self, number: usize) -> u64 {
@@ -249,6 +254,21 @@ impl World {
         until_us
     }
 
+    /// What the worker has just sent arrives late, and it sleeps through the answer.
+    fn smother(&mut self, number: usize) -> u64 {
+        let length_us = self.lasting((14_500, 17_500));
+        let until_us = self.now_us() + length_us;
+        if let Some(conn) = self.workers[number].conn {
+            self.stall_stream(conn, true, until_us);
+        }
+        let falls_asleep_us = self.chance.adversary.below(4_000) * MS;
+        let wakes_us = length_us + self.chance.adversary.below(1_000) * MS;
+        let life = self.workers[number].life;
+        self.after(falls_asleep_us, Event::WorkerSleeps { worker: number, life });
+        self.after(falls_asleep_us.max(wakes_us), Event::WorkerWakes { worker: number, life });
+        until_us + 8_000 * MS
+    }
+
     /// Somebody on another machine takes the same name. It never opens a stream.
     fn clash(&mut self, number: usize) -> u64 {
         let nonce = self.number();
@@ -272,5 +292,14 @@ impl World {
         self.faults_ended = true;
         self.last_fault_us = self.last_fault_us.max(self.now_us());
         self.trace.line(self.agenda.now_us(), || "the last fault has struck".into());
+        self.mend();
+    }
+
+    /// Sessions are drained until somebody says otherwise, and a word to a leader that fails is lost.
+    pub(super) fn mend(&mut self) {
+        let draining = self.log.state().sessions().filter(|session| session.draining());
+        let draining: Vec<_> = draining.map(|session| session.id()).collect();
+        draining.into_iter().for_each(|session| self.undrain(session));
+        self.after(2_000 * MS, Event::Mend);
     }
 }

@@ -87,6 +87,8 @@ pub(crate) enum Event {
     KeeperGone { worker: usize, keeper: u64 },
     /// A session is over and killed; the same process begins a new one.
     Reborn { worker: usize, life: u64 },
+    /// A worker's process stands still from here on.
+    WorkerSleeps { worker: usize, life: u64 },
     /// A worker's process goes on.
     WorkerWakes { worker: usize, life: u64 },
     /// A host goes on.
@@ -96,6 +98,8 @@ pub(crate) enum Event {
     Strike { number: usize },
     /// A drained session may work again.
     Undrain { session: u64 },
-    /// The last fault is over.
+    /// The last fault has struck.
     FaultsEnd,
+    /// What does not heal by itself is put right.
+    Mend,
 }

@@ -33,24 +33,30 @@ pub(super) struct Keeper {
     spool: BTreeMap<u64, AttemptReport>,
     /// When the last thing that it said arrives.
     says_until_us: u64,
-    /// Its worker is gone: it kills everything and exits.
+    /// Its worker is gone, and it kills everything and exits; or it is dead, and its worker has not noticed.
     dying: bool,
+}
+
+impl Keeper {
+    fn new(id: u64, now_us: u64, spool: BTreeMap<u64, AttemptReport>) -> Self {
+        Self {
+            id,
+            until_ms: 0,
+            fence_is_set: false,
+            waiting: VecDeque::new(),
+            running: BTreeMap::new(),
+            spool,
+            says_until_us: now_us,
+            dying: false,
+        }
+    }
 }
 
 impl World {
     pub(super) fn keeper_opens(&mut self, number: usize, session: u64) {
         let id = self.number();
         let now_us = self.now_us();
-        self.workers[number].keeper = Some(Keeper {
-            id,
-            until_ms: 0,
-            fence_is_set: false,
-            waiting: VecDeque::new(),
-            running: BTreeMap::new(),
-            spool: BTreeMap::new(),
-            says_until_us: now_us,
-            dying: false,
-        });
+        self.workers[number].keeper = Some(Keeper::new(id, now_us, BTreeMap::new()));
         let name = self.workers[number].name.clone();
         self.trace.line(now_us, || format!("{name} has session {session}"));
         self.says(number, Input::KeeperReady);
@@ -96,7 +102,7 @@ impl World {
 
     pub(super) fn keeper_starts(&mut self, number: usize, lease: Lease) {
         let slots = self.workers[number].slots();
-        let Some(keeper) = &mut self.workers[number].keeper else { return };
+        let Some(keeper) = self.workers[number].keeper.as_mut().filter(|keeper| !keeper.dying) else { return };
         if keeper.running.len() >= slots {
             keeper.waiting.push_back(lease);
         } else {
@@ -110,7 +116,7 @@ impl World {
         let now_ms = worker.clock.ms(now_us);
         let Some(keeper) = &mut worker.keeper else { return };
         let (token, id) = (lease.token, keeper.id);
-        if keeper.until_ms <= now_ms || keeper.dying {
+        if keeper.until_ms <= now_ms {
             return self.says(number, Input::NotStarted { token });
         }
         let (duration_us, outcome) = workload::attempt(&lease, &mut self.chance.work);
@@ -174,7 +180,7 @@ impl World {
 
     pub(super) fn keeper_stops(&mut self, number: usize, token: u64, grace_ms: u64, unstarted_only: bool) {
         let dies_us = self.chance.work.below(grace_ms + 1) * MS + self.chance.work.below(KEEPER_LATE_MS_MAX) * MS;
-        let Some(keeper) = &mut self.workers[number].keeper else { return };
+        let Some(keeper) = self.workers[number].keeper.as_mut().filter(|keeper| !keeper.dying) else { return };
         if let Some(at) = keeper.waiting.iter().position(|lease| lease.token == token) {
             keeper.waiting.remove(at);
             return self.says(number, Input::NotStarted { token });
@@ -221,14 +227,24 @@ impl World {
         }
     }
 
-    /// The keeper alone dies, and what ran in it is killed; the worker starts another one.
+    /// The keeper alone dies, and what ran in it is killed. What its worker tells it until it notices is lost.
     pub(super) fn keeper_crashes(&mut self, number: usize) {
-        let Some(keeper) = &mut self.workers[number].keeper else { return };
+        let Some(keeper) = self.workers[number].keeper.as_mut().filter(|keeper| !keeper.dying) else { return };
+        keeper.dying = true;
         keeper.waiting.clear();
         let running: Vec<_> = std::mem::take(&mut keeper.running).into_keys().collect();
         running.into_iter().for_each(|token| self.journal_end(number, token, Outcome::Lost));
         self.says(number, Input::KeeperLost { reason: "the keeper died".into() });
-        self.says(number, Input::KeeperReady);
+    }
+
+    /// The worker has noticed that its keeper died: it starts another one.
+    pub(super) fn keeper_is_replaced(&mut self, number: usize) {
+        let (id, now_us) = (self.number(), self.now_us());
+        let worker = &mut self.workers[number];
+        if let Some(dead) = worker.keeper.take() {
+            worker.keeper = Some(Keeper::new(id, now_us, dead.spool));
+            self.says(number, Input::KeeperReady);
+        }
     }
 }
 

@@ -147,7 +147,9 @@ impl World {
             self.apply(leader.term, &entry);
         }
         let conns = self.streams.of_term(leader.term);
-        conns.iter().for_each(|conn| drop(self.leader_is_done(*conn)));
+        for conn in &conns {
+            self.leader_is_done(*conn);
+        }
         Some((leader.term, conns))
     }
 

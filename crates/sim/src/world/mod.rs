@@ -26,10 +26,11 @@ use crate::agenda::Agenda;
 use crate::clock::Clock;
 use crate::fact::{Fact, Moment};
 use crate::judge::{Judge, Violation};
-use crate::limits::{MS, NODES, SEED_EVENTS_MAX};
+use crate::limits::{HEAL_MS, MS, NODES, SEED_EVENTS_MAX};
 use crate::observer::Observer;
 use crate::rng::Rng;
 use crate::scenario::Scenario;
+use crate::tally::Tally;
 use crate::trace::{Lines, Trace};
 use clients::Client;
 pub(crate) use event::Event;
@@ -72,6 +73,8 @@ pub(crate) struct World {
     last_fault_us: u64,
     faults_ended: bool,
     events: u64,
+    /// How long all work may take after the last fault.
+    heals_in_us: u64,
 }
 
 /// What a world came to.
@@ -82,6 +85,7 @@ pub(crate) struct Outcome {
     pub(crate) simulated_us: u64,
     pub(crate) entries: u64,
     pub(crate) tasks: u64,
+    pub(crate) tally: Tally,
 }
 
 impl World {
@@ -117,6 +121,7 @@ impl World {
             last_fault_us: 0,
             faults_ended: false,
             events: 0,
+            heals_in_us: (HEAL_MS + scenario.work_ms_max()) * MS,
             scenario,
         };
         world.begin();
@@ -152,6 +157,7 @@ impl World {
             simulated_us: self.now_us(),
             entries: self.log.index(),
             tasks: self.log.state().runs().map(|run| run.ledger().selected).sum(),
+            tally: self.judge.tally,
         }
     }
 
@@ -206,11 +212,13 @@ impl World {
             Event::Fence { worker, keeper } => self.fence(worker, keeper),
             Event::KeeperGone { worker, keeper } => self.keeper_gone(worker, keeper),
             Event::Reborn { worker, life } => self.reborn(worker, life),
+            Event::WorkerSleeps { worker, life } => self.worker_sleeps(worker, life),
             Event::WorkerWakes { worker, life } => self.worker_wakes(worker, life),
             Event::HostWakes { worker } => self.host_wakes(worker),
             Event::Strike { number } => self.strike(number),
             Event::Undrain { session } => self.undrain(session),
             Event::FaultsEnd => self.faults_end(),
+            Event::Mend => self.mend(),
         }
     }
 
@@ -244,6 +252,7 @@ impl World {
             | Event::TaskDies { worker, .. }
             | Event::Fence { worker, .. }
             | Event::KeeperGone { worker, .. }
+            | Event::WorkerSleeps { worker, .. }
             | Event::WorkerWakes { worker, .. }
             | Event::ProcessStarts { worker, .. } => {
                 let worker = *worker;

@@ -108,12 +108,8 @@ impl World {
         }
     }
 
-    /// The session may work again: said until the state says so too.
+    /// The session may work again.
     pub(super) fn undrain(&mut self, session: u64) {
-        if !self.log.state().session(session).is_some_and(|session| session.draining()) {
-            return;
-        }
         self.injected(Kind::DrainWorker(DrainWorker { session, draining: false }));
-        self.after(1_000 * MS, Event::Undrain { session });
     }
 }

@@ -162,10 +162,10 @@ impl World {
 
     fn channel_closed(&mut self, conn: u64) {
         let now_ms = self.leader_ms();
-        let session = self.streams.get(conn).and_then(|stream| stream.session);
-        let (Some(session), Some(leader)) = (session, &mut self.leader) else { return };
-        // Not if another stream has taken its place.
-        if leader.channels.get(&session).is_some_and(|channel| channel.conn == conn) {
+        let Some(leader) = &mut self.leader else { return };
+        // None, if another stream has taken its place.
+        let of_stream = leader.channels.iter().find(|(_, channel)| channel.conn == conn);
+        if let Some(session) = of_stream.map(|(session, _)| *session) {
             leader.channels.remove(&session);
             leader.liveness.stream_closed(session, now_ms);
         }

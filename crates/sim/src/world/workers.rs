@@ -279,7 +279,11 @@ impl World {
 
     pub(super) fn keeper_says(&mut self, number: usize, keeper: u64, input: Input) {
         if self.workers[number].up && self.workers[number].keeper.as_ref().is_some_and(|own| own.id == keeper) {
+            let died = !self.workers[number].ending && matches!(input, Input::KeeperLost { .. });
             self.feed(number, input);
+            if died {
+                self.keeper_is_replaced(number);
+            }
         }
     }
 

@@ -25,11 +25,19 @@ pub(crate) enum Due {
 enum Stopping {
     No,
     /// SIGTERM is due at the first time, SIGKILL at the second.
-    At { terminate_ms: u64, kill_ms: u64 },
+    At {
+        terminate_ms: u64,
+        kill_ms: u64,
+    },
     /// SIGTERM was sent.
-    Terminated { kill_ms: u64 },
+    Terminated {
+        kill_ms: u64,
+    },
     /// SIGKILL was sent, and is sent again to what forked meanwhile.
-    Killed { again_ms: u64, pause_ms: u64 },
+    Killed {
+        again_ms: u64,
+        pause_ms: u64,
+    },
 }
 
 /// The end of the root.
@@ -99,7 +107,9 @@ impl Attempt {
         let kill_ms = now_ms.saturating_add(grace_ms);
         self.stopping = match self.stopping {
             Stopping::No => Stopping::At { terminate_ms: now_ms, kill_ms },
-            Stopping::At { kill_ms: earlier, .. } => Stopping::At { terminate_ms: now_ms, kill_ms: kill_ms.min(earlier) },
+            Stopping::At { kill_ms: earlier, .. } => {
+                Stopping::At { terminate_ms: now_ms, kill_ms: kill_ms.min(earlier) }
+            }
             Stopping::Terminated { kill_ms: earlier } => Stopping::Terminated { kill_ms: kill_ms.min(earlier) },
             killed @ Stopping::Killed { .. } => killed,
         };
@@ -244,7 +254,15 @@ mod tests {
     }
 
     fn ended_with(code: i32) -> Reaped {
-        Reaped { pid: 77, exit_code: Some(code), signal: 0, core_dumped: false, user_us: 0, sys_us: 0, memory_peak_kib: 0 }
+        Reaped {
+            pid: 77,
+            exit_code: Some(code),
+            signal: 0,
+            core_dumped: false,
+            user_us: 0,
+            sys_us: 0,
+            memory_peak_kib: 0,
+        }
     }
 
     #[test]

@@ -73,7 +73,9 @@ impl Keeper {
         let _ = rustix::process::setsid();
         let signals = child_signals()?;
         if let Err(error) = keep_descriptors_to_ourselves() {
-            complain(&format!("descriptors that muster inherited are open in tests too: {error} (Linux 5.11 is needed)"));
+            complain(&format!(
+                "descriptors that muster inherited are open in tests too: {error} (Linux 5.11 is needed)"
+            ));
         }
         let link = Link::new()?;
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
@@ -267,7 +269,8 @@ impl Keeper {
         let before = self.attempts().count();
         let reusable = !self.orphans.any_unknown();
         for slot in &mut self.slots {
-            let over = |attempt: &mut Attempt| !attempt.root_is_alive() && self.orphans.of(attempt.token).next().is_none();
+            let over =
+                |attempt: &mut Attempt| !attempt.root_is_alive() && self.orphans.of(attempt.token).next().is_none();
             let Some(attempt) = slot.attempt.take_if(over) else { continue };
             if attempt.is_forsaken() {
                 slot.scratch.discard();
@@ -304,7 +307,9 @@ impl Keeper {
         if !self.ended.is_empty() {
             fail::fail_point!("keeper_before_spool");
             if let Err(error) = self.spool.append(&self.ended) {
-                complain(&format!("cannot write the spool: {error}; if muster is killed now, finished attempts run again"));
+                complain(&format!(
+                    "cannot write the spool: {error}; if muster is killed now, finished attempts run again"
+                ));
             }
             fail::fail_point!("keeper_after_spool");
             for exited in self.ended.drain(..) {

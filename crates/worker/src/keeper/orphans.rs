@@ -43,7 +43,8 @@ impl Orphans {
         let pid = std::process::id() as i32;
         let path = procfs::children_path(pid, pid);
         let children = File::open(&path).map_err(|error| {
-            let advice = "muster needs the kernel's list of child processes (CONFIG_PROC_CHILDREN) to leave no process behind";
+            let advice =
+                "muster needs the kernel's list of child processes (CONFIG_PROC_CHILDREN) to leave no process behind";
             io::Error::new(error.kind(), format!("{}: {error}; {advice}", path.display()))
         })?;
         Ok(Self { children, buffer: vec![0; LIST_BYTES], owners: BTreeMap::new(), cookie, session })
@@ -91,7 +92,12 @@ impl Orphans {
         Ok(())
     }
 
-    fn owner<'a>(&self, pid: i32, attempts: impl Iterator<Item = &'a Attempt> + Clone, earlier: Option<Owner>) -> Owner {
+    fn owner<'a>(
+        &self,
+        pid: i32,
+        attempts: impl Iterator<Item = &'a Attempt> + Clone,
+        earlier: Option<Owner>,
+    ) -> Owner {
         let group = procfs::stat(pid).ok().flatten().map(|stat| stat.group);
         if let Some(attempt) = attempts.clone().find(|attempt| Some(attempt.pid) == group) {
             return Owner::Attempt(attempt.token);

@@ -65,7 +65,7 @@ impl Scratch {
         }
         match fs::rename(&self.path, path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+                fs::create_dir_all(path.parent().unwrap_or(path))?;
                 fs::rename(&self.path, path)?;
             }
             moved => moved?,

@@ -21,7 +21,6 @@ use rustix::time::{ClockId, clock_gettime};
 pub const DEADLINE: Duration = Duration::from_secs(60);
 pub const RUN: u64 = 4;
 pub const SESSION: u64 = 9;
-pub const COOKIE: u64 = 0xabcd;
 
 /// Waits until `condition` gives something.
 pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
@@ -65,8 +64,11 @@ pub struct Keeper {
     pub dir: tempfile::TempDir,
     pub data: DataDir,
     pub child: Child,
+    /// Its own: one test must not find the processes of another.
+    pub cookie: u64,
     socket: Option<UnixStream>,
     read: Vec<u8>,
+    killed: bool,
 }
 
 impl Keeper {
@@ -75,31 +77,39 @@ impl Keeper {
     }
 
     pub fn start_with(slots: u32, more_args: &[&str]) -> Self {
-        let mut keeper = Self::start_fenced_with(slots, more_args);
+        let mut keeper = Self::start_fenced_with(slots, more_args, "");
         keeper.renew(boottime_ms() + 3_600_000);
         keeper
     }
 
     /// A keeper that has not been told of any lease yet.
     pub fn start_fenced(slots: u32) -> Self {
-        Self::start_fenced_with(slots, &[])
+        Self::start_fenced_with(slots, &[], "")
     }
 
-    fn start_fenced_with(slots: u32, more_args: &[&str]) -> Self {
+    /// A keeper with failpoints, where those are compiled in.
+    pub fn start_failing(slots: u32, failpoints: &str) -> Self {
+        let mut keeper = Self::start_fenced_with(slots, &[], failpoints);
+        keeper.renew(boottime_ms() + 3_600_000);
+        keeper
+    }
+
+    fn start_fenced_with(slots: u32, more_args: &[&str], failpoints: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let data = DataDir::new(dir.path());
         std::fs::create_dir_all(data.spools()).expect("made");
         std::fs::create_dir_all(data.session_metrics(SESSION)).expect("made");
+        let cookie: u64 = rand::random();
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         // Small, so that a keeper whose worker does not read soon notices.
         rustix::net::sockopt::set_socket_send_buffer_size(&theirs, 4_096).expect("set");
         let mut command = Command::new(keeper_program());
         command.arg("--spool").arg(data.spool(SESSION)).arg("--metrics-dir").arg(data.session_metrics(SESSION));
-        command.args(["--session", &SESSION.to_string(), "--cookie", &COOKIE.to_string()]);
-        command.args(["--slots", &slots.to_string()]).args(more_args);
+        command.args(["--session", &SESSION.to_string(), "--cookie", &cookie.to_string()]);
+        command.args(["--slots", &slots.to_string()]).args(more_args).env("FAILPOINTS", failpoints);
         let child = command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).spawn().expect("a keeper");
         ours.set_read_timeout(Some(DEADLINE)).expect("set");
-        let mut keeper = Self { dir, data, child, socket: Some(ours), read: Vec::new() };
+        let mut keeper = Self { dir, data, child, cookie, socket: Some(ours), read: Vec::new(), killed: false };
         keeper.learn(&[("PATH", &std::env::var("PATH").expect("a PATH"))]);
         keeper
     }
@@ -122,7 +132,10 @@ impl Keeper {
     /// The run's directory is the test's, and its environment this.
     pub fn learn(&mut self, env: &[(&str, &str)]) {
         let cwd = Bytes::copy_from_slice(self.dir.path().as_os_str().as_bytes());
-        let variable = |(key, value): &(&str, &str)| EnvVar { key: Bytes::from(key.to_string()), value: Bytes::from(value.to_string()) };
+        let variable = |(key, value): &(&str, &str)| EnvVar {
+            key: Bytes::from(key.to_string()),
+            value: Bytes::from(value.to_string()),
+        };
         let env = env.iter().map(variable).collect();
         self.send(keeper_request::Kind::Learn(RunContext { run: RUN, run_id: "run-x".into(), cwd, env }));
     }
@@ -205,6 +218,11 @@ impl Keeper {
         self.socket = None;
     }
 
+    /// It was killed, and does not end well.
+    pub fn expect_killed(&mut self) {
+        self.killed = true;
+    }
+
     pub fn wait(&mut self) -> ExitStatus {
         wait_for("the end of the keeper", || self.child.try_wait().expect("a child"))
     }
@@ -221,7 +239,7 @@ impl Drop for Keeper {
             }
             let _ = self.child.kill();
         } else {
-            assert!(self.wait().success(), "the keeper ended badly");
+            assert_eq!(self.wait().success(), !self.killed, "how the keeper ended");
         }
         let _ = self.child.wait();
     }

@@ -9,10 +9,11 @@ mod floor;
 mod report;
 mod run;
 
-use std::process::ExitCode;
+use crate::exit_code::{CommandResult, Failure};
 
 /// Arguments of `muster bench`.
 #[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  muster bench run")]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
     what: Bench,
@@ -21,13 +22,15 @@ pub(crate) struct BenchArgs {
 #[derive(clap::Subcommand, Debug)]
 enum Bench {
     /// `muster run` on plain commands: throughput against a bare spawn loop, memory, time to the first task.
-    #[command(after_help = "Examples:\n  muster bench run\n  muster bench run --trials 5 --output json > bench.json")]
+    #[command(after_help = "Example:\n  muster bench run\n  muster bench run --trials 5 --output json > bench.json")]
     Run(run::RunBench),
 }
 
-/// Runs a benchmark and prints its table.
-pub(crate) fn main(args: &BenchArgs) -> anyhow::Result<ExitCode> {
-    match &args.what {
-        Bench::Run(bench) => bench.measure(),
-    }
+/// Runs a benchmark and prints its table; 1 if a figure is above its limit.
+pub(crate) fn main(args: &BenchArgs, json: bool) -> CommandResult {
+    let kept = match &args.what {
+        Bench::Run(bench) => bench.measure(json),
+    };
+    let kept = kept.map_err(|error| Failure::incomplete(format!("not measured: {error:#}")))?;
+    Ok(u8::from(!kept))
 }

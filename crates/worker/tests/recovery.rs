@@ -1,0 +1,80 @@
+//! What a successor makes of the spool of a dead worker, when the keeper did not die in peace.
+
+mod support;
+
+use muster_proto::v1::Outcome;
+use muster_worker::recover_spool;
+use support::{Keeper, SESSION, is_running, pid_in};
+
+/// A keeper with one attempt that has ended and one that runs, away from its session; and the pid of that one.
+fn busy_keeper() -> (Keeper, i32) {
+    let mut keeper = Keeper::start(2);
+    assert_eq!(keeper.run(1, "echo said; exit 3").exit_code, 3);
+    keeper.shell(2, "trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$ >pid; while :; do sleep 0.01; done' & wait");
+    let pid = pid_in(&keeper.path("pid"));
+    (keeper, pid)
+}
+
+#[test]
+fn leftovers_of_a_killed_keeper_are_killed_by_their_mark() {
+    let (mut keeper, pid) = busy_keeper();
+    keeper.child.kill().expect("killed");
+    let found = recover_spool(&keeper.data, SESSION).expect("a spool");
+    assert!(found.leftovers_killed >= 1);
+    assert!(!is_running(pid));
+    let ends: Vec<_> = found.reports.iter().map(|report| (report.token, report.outcome(), report.exit_code)).collect();
+    assert_eq!(ends, [(1, Outcome::Failed, 3)]);
+    assert_eq!(&found.reports[0].output_head[..], b"said\n");
+    keeper.expect_killed();
+}
+
+#[test]
+fn a_keeper_that_is_still_killing_is_waited_for() {
+    let (mut keeper, pid) = busy_keeper();
+    keeper.hang_up();
+    let found = recover_spool(&keeper.data, SESSION).expect("a spool");
+    assert_eq!((found.reports.len(), found.leftovers_killed), (1, 0), "the keeper itself has killed the other");
+    assert!(!is_running(pid));
+}
+
+#[test]
+fn a_keeper_that_does_not_end_is_killed() {
+    let (mut keeper, pid) = busy_keeper();
+    let own = rustix::process::Pid::from_child(&keeper.child);
+    rustix::process::kill_process(own, rustix::process::Signal::STOP).expect("stopped");
+    keeper.hang_up();
+    let found = recover_spool(&keeper.data, SESSION).expect("a spool");
+    assert_eq!(found.reports.len(), 1);
+    assert!(found.leftovers_killed >= 1 && !is_running(pid));
+    keeper.expect_killed();
+}
+
+#[test]
+fn a_torn_spool_gives_what_is_intact_and_says_what_is_not() {
+    let mut keeper = Keeper::start(1);
+    keeper.run(1, "exit 1");
+    keeper.run(2, "exit 2");
+    keeper.hang_up();
+    keeper.wait();
+    let path = keeper.data.spool(SESSION);
+    let bytes = std::fs::read(&path).expect("there");
+    std::fs::write(&path, &bytes[..bytes.len() - 5]).expect("torn");
+    let found = recover_spool(&keeper.data, SESSION).expect("a spool");
+    assert_eq!(found.reports.iter().map(|report| report.token).collect::<Vec<_>>(), [1]);
+    assert!(found.ignored_bytes > 0);
+}
+
+#[test]
+fn a_spool_of_a_newer_muster_is_refused_and_kept() {
+    let mut keeper = Keeper::start(1);
+    keeper.run(1, "exit 1");
+    keeper.hang_up();
+    keeper.wait();
+    let path = keeper.data.spool(SESSION);
+    let mut bytes = std::fs::read(&path).expect("there");
+    bytes[8] = 200;
+    std::fs::write(&path, &bytes).expect("written");
+    let text = recover_spool(&keeper.data, SESSION).expect_err("newer").to_string();
+    assert!(text.contains("format 200") && text.contains("knows up to 1"), "{text}");
+    assert_eq!(std::fs::read(&path).expect("still there"), bytes);
+}
