@@ -43,6 +43,8 @@ pub(crate) const DIFFERENCES_SHOWN_MAX: usize = 5;
 pub(crate) const CANCEL_TRIES_MAX: u32 = 20;
 /// Pause between two of them.
 pub(crate) const CANCEL_PAUSE: Duration = Duration::from_millis(100);
+/// Longest wait for a cancel to be recorded before the user is told that it is on its way.
+pub(crate) const CANCEL_SILENT_MAX: Duration = Duration::from_millis(200);
 /// Lines for the user that wait to be shown.
 pub(crate) const SAID_LINES_MAX: usize = 64;
 /// Runs looked at when a prefix of a run id is resolved.

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::exit_code::{Failure, INTERRUPTED};
 use crate::host::Session;
-use crate::limits::{CANCEL_PAUSE, CANCEL_TRIES_MAX};
+use crate::limits::{CANCEL_PAUSE, CANCEL_SILENT_MAX, CANCEL_TRIES_MAX};
 
 /// What a signal means just now.
 enum Phase {
@@ -131,8 +131,19 @@ async fn announce_and_cancel(session: &Session, run_id: &str, mode: CancelMode) 
         CancelMode::Kill => "CANCEL  interrupted again: running tasks are killed; once more ends this process at once",
         _ => "CANCEL  interrupted: running tasks end by themselves, the others are cancelled; once more kills them",
     };
-    session.say(line).await;
-    if let Err(failure) = cancel(session, run_id, mode).await {
+    // Said when it is true; but when the coordinator is slow, the user need not wonder whether the key did anything.
+    let mut cancelled = Box::pin(cancel(session, run_id, mode));
+    let result = match tokio::time::timeout(CANCEL_SILENT_MAX, &mut cancelled).await {
+        Ok(result) => {
+            session.say(line).await;
+            result
+        }
+        Err(_) => {
+            session.say(line).await;
+            cancelled.await
+        }
+    };
+    if let Err(failure) = result {
         session.say(format!("CANCEL  the run could not be cancelled: {failure}")).await;
     }
 }

@@ -10,10 +10,17 @@ pub const FRAME_BYTES_MAX: usize = 8 << 20;
 pub(crate) const READ_BYTES: usize = 64 << 10;
 /// Frames for the keeper that it has not read yet; beyond it, it hangs.
 pub(crate) const KEEPER_BACKLOG_BYTES_MAX: usize = 64 << 20;
+/// Programs of a run whose place in `PATH` is remembered.
+pub(crate) const PROGRAMS_FOUND_MAX: usize = 1_024;
 /// Complete output of one attempt; more is killed.
 pub const OUTPUT_BYTES_MAX: u64 = 1 << 30;
 /// Distance of the looks at the size of the outputs, and at whatever else no event tells of.
 pub(crate) const WATCH_MS: u64 = 1_000;
+/// How long the keeper may keep ends of attempts to itself while it has other attempts to start: each telling wakes
+/// the worker, the coordinator and the log. They are in the spool already.
+pub(crate) const DELIVER_WAIT_MS: u64 = 5;
+/// With fewer attempts waiting for each slot than this, the keeper tells at once, so that it is given more in time.
+pub(crate) const DELIVER_QUEUE_PER_SLOT_MIN: usize = 2;
 /// What an attempt started and did not wait for may end by itself for so long before it gets SIGTERM.
 pub(crate) const SURVIVORS_SETTLE_MS: u64 = 50;
 /// Between two rounds of SIGKILL at a tree that forks meanwhile; doubles up to `KILL_AGAIN_MS_MAX`.

@@ -134,6 +134,34 @@ fn what_cannot_be_started_is_told_with_its_error() {
 }
 
 #[test]
+fn a_program_that_has_moved_in_the_search_path_is_found_again() {
+    let mut keeper = Keeper::start(1);
+    let tool = |keeper: &Keeper, dir: &str| {
+        let path = keeper.path(dir).join("tool");
+        std::fs::create_dir_all(path.parent().expect("inside")).expect("made");
+        std::fs::write(&path, format!("#!/bin/sh\necho {dir}\n")).expect("written");
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+        path
+    };
+    let (first, second) = (tool(&keeper, "first"), tool(&keeper, "second"));
+    let dirs = [&first, &second].map(|tool| tool.parent().expect("a directory").display().to_string());
+    keeper.learn(&[("PATH", &format!("{}:{}:/usr/bin:/bin", dirs[0], dirs[1]))]);
+    for token in 1..=4 {
+        let start = keeper.task(token, &["tool"]);
+        keeper.begin(start);
+        let exited = keeper.exited();
+        let expected = ["first\n", "first\n", "second\n", ""][token as usize - 1];
+        assert_eq!(keeper.output(token), expected, "{exited:?}");
+        match token {
+            2 => std::fs::remove_file(&first).expect("removed"),
+            3 => std::fs::remove_file(&second).expect("removed"),
+            4 => assert_eq!(exited.spawn_errno, libc::ENOENT),
+            _ => {}
+        }
+    }
+}
+
+#[test]
 fn a_run_that_the_keeper_was_not_told_of_is_the_environments_fault() {
     let mut keeper = Keeper::start(1);
     let mut start = keeper.task(1, &["true"]);

@@ -46,6 +46,10 @@ impl Context {
 
 /// Runs the command.
 pub(crate) async fn run(cli: Cli) -> CommandResult {
+    if matches!(cli.command, Command::Run(_) | Command::Attach(_) | Command::Rerun(_)) {
+        // A third of the start goes into tables that consensus needs: they are made beside everything else.
+        std::thread::spawn(muster_raft::warm_up);
+    }
     let place = Place::find(cli.global.data_dir.as_deref())?;
     let screen = Screen::of_stdout(cli.global.color);
     let context = Context { global: cli.global, place, screen };

@@ -23,14 +23,7 @@ impl State {
             if session.nonce == command.nonce {
                 return Ok(Reply::WorkerRegistered { session: id, existed: true });
             }
-            let boot_id =
-                |process: Option<&muster_proto::v1::ProcessIdentity>| process.map(|process| process.boot_id.clone());
-            if boot_id(session.process.as_ref()).is_none_or(|boot| Some(boot) != boot_id(command.process.as_ref())) {
-                return Err(Refusal::Precondition(format!(
-                    "a worker named {name:?} is connected as session {id}, from another machine or another boot of it; \
-                     choose another name, or wait until that session is lost"
-                )));
-            }
+            may_take_the_place_of(session, command)?;
             self.end_session(context, id, Outcome::Lost, "a new process of the same worker took its place");
         }
         if self.stored.sessions.len() >= SESSIONS_MAX {
@@ -42,6 +35,32 @@ impl State {
         context.effects.push(Effect::WorkerJoined { session: id });
         Ok(Reply::WorkerRegistered { session: id, existed: false })
     }
+}
+
+/// Only a later process of the same boot of the same machine takes the place of a session that lives. A hello of an
+/// earlier process may come late, on a stream that was held up.
+fn may_take_the_place_of(session: &Session, command: &RegisterWorker) -> Result<(), Refusal> {
+    let (id, name) = (session.id, &command.name);
+    let (Some(ours), Some(theirs)) = (&session.process, &command.process) else {
+        return Err(elsewhere(id, name));
+    };
+    if ours.boot_id != theirs.boot_id {
+        return Err(elsewhere(id, name));
+    }
+    if theirs.start_ticks < ours.start_ticks {
+        let (old, new) = (theirs.pid, ours.pid);
+        return Err(Refusal::Precondition(format!(
+            "process {old} of worker {name:?} was started before process {new}, which is connected as session {id}"
+        )));
+    }
+    Ok(())
+}
+
+fn elsewhere(id: u64, name: &str) -> Refusal {
+    Refusal::Precondition(format!(
+        "a worker named {name:?} is connected as session {id}, from another machine or another boot of it; choose \
+         another name, or wait until that session is lost"
+    ))
 }
 
 fn check(command: &RegisterWorker) -> Result<(), Refusal> {

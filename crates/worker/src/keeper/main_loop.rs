@@ -14,16 +14,17 @@ use super::link::Link;
 use super::orphans::{Orphans, signal_all, signal_tree};
 use super::output::Scratch;
 use super::spawn::Context;
-use super::sys::{Spawner, child_signals, keep_descriptors_to_ourselves, reap};
+use super::sys::{Actions, Spawner, child_signals, keep_descriptors_to_ourselves, reap};
 use super::{Options, complain};
 use crate::clock;
-use crate::limits::WATCH_MS;
+use crate::limits::{DELIVER_QUEUE_PER_SLOT_MIN, DELIVER_WAIT_MS, WATCH_MS};
 use crate::procfs;
 use crate::spool::{Header, SpoolWriter};
 
 /// Room for one attempt at a time.
 pub(super) struct Slot {
     pub(super) scratch: Scratch,
+    pub(super) prepared: Option<Actions>,
     pub(super) attempt: Option<Attempt>,
 }
 
@@ -65,6 +66,8 @@ pub(super) struct Keeper {
     /// Ended, and neither in the spool nor sent.
     pub(super) ended: Vec<KeeperExited>,
     watch_at_ms: u64,
+    /// When the worker is told of what has ended, if nothing is a reason to tell it before.
+    deliver_at_ms: Option<u64>,
 }
 
 impl Keeper {
@@ -83,7 +86,7 @@ impl Keeper {
         let stat = procfs::stat(pid as i32)?.ok_or_else(|| io::Error::other("this process is not in /proc"))?;
         let header = Header { pid, start_ticks: stat.start_ticks, cookie: options.cookie };
         let spool = SpoolWriter::open(&options.spool, header).map_err(io::Error::other)?;
-        let slot = |slot| Slot { scratch: Scratch::new(&options.spool, slot), attempt: None };
+        let slot = |slot| Slot { scratch: Scratch::new(&options.spool, slot), prepared: None, attempt: None };
         Ok(Self {
             link,
             signals,
@@ -100,6 +103,7 @@ impl Keeper {
             abandoned: false,
             ended: Vec::new(),
             watch_at_ms: 0,
+            deliver_at_ms: None,
             options,
         })
     }
@@ -129,7 +133,7 @@ impl Keeper {
             self.enforce(now)?;
             self.collect(now)?;
             self.start_queued(now)?;
-            self.deliver()?;
+            self.deliver(now)?;
         }
         Ok(())
     }
@@ -149,7 +153,8 @@ impl Keeper {
             tv_sec: i64::try_from(ms / 1_000).unwrap_or(i64::MAX),
             tv_nsec: ((ms % 1_000) * 1_000_000) as _,
         });
-        let interest = if self.link.wants_to_write() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        let blocked = self.deliver_at_ms.is_none() && self.link.wants_to_write();
+        let interest = if blocked { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
         if self.link.is_open() {
             fds.push(PollFd::from_borrowed_fd(self.link.fd(), interest));
@@ -171,7 +176,8 @@ impl Keeper {
         let busy = self.attempts().next().is_some() || !self.queue.is_empty();
         let watch = (busy || !self.orphans.is_empty()).then(|| in_monotonic(self.watch_at_ms));
         let fence = (busy && self.until_ms > now.boottime_ms).then(|| self.until_ms - now.boottime_ms);
-        attempts.chain(watch).chain(fence).min()
+        let deliver = self.deliver_at_ms.map(in_monotonic);
+        attempts.chain(watch).chain(fence).chain(deliver).min()
     }
 
     fn reap_all(&mut self, now: Now) -> io::Result<()> {
@@ -303,7 +309,7 @@ impl Keeper {
     }
 
     /// First the spool, then the worker: what the worker knows of, a successor can find.
-    fn deliver(&mut self) -> io::Result<()> {
+    fn deliver(&mut self, now: Now) -> io::Result<()> {
         if !self.ended.is_empty() {
             fail::fail_point!("keeper_before_spool");
             if let Err(error) = self.spool.append(&self.ended) {
@@ -316,6 +322,19 @@ impl Keeper {
                 self.link.push(keeper_event::Kind::Exited(exited))?;
             }
         }
+        self.tell(now)
+    }
+
+    /// Tells the worker, or waits a little for company while there is enough to do without it.
+    fn tell(&mut self, now: Now) -> io::Result<()> {
+        let busy = self.queue.len() >= self.slots.len() * DELIVER_QUEUE_PER_SLOT_MIN;
+        if busy && self.link.wants_to_write() {
+            let at = *self.deliver_at_ms.get_or_insert(now.monotonic_ms + DELIVER_WAIT_MS);
+            if now.monotonic_ms < at {
+                return Ok(());
+            }
+        }
+        self.deliver_at_ms = None;
         self.link.flush()
     }
 }

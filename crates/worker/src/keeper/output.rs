@@ -60,9 +60,10 @@ impl Scratch {
 
     /// Moves a file that has something in it to `path`, so that others can read it while it grows.
     pub(crate) fn place(&mut self, path: &Path) -> io::Result<()> {
-        if self.placed.is_some() || self.bytes()? == 0 {
-            return Ok(());
-        }
+        if self.placed.is_some() || self.bytes()? == 0 { Ok(()) } else { self.move_to(path) }
+    }
+
+    fn move_to(&mut self, path: &Path) -> io::Result<()> {
         match fs::rename(&self.path, path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 fs::create_dir_all(path.parent().unwrap_or(path))?;
@@ -77,7 +78,9 @@ impl Scratch {
     /// The attempt has ended. `reusable`: nothing is left that could still write.
     pub(crate) fn finish(&mut self, path: &Path, reusable: bool) -> Kept {
         let kept = self.bytes().and_then(|bytes| {
-            self.place(path)?;
+            if bytes > 0 && self.placed.is_none() {
+                self.move_to(path)?;
+            }
             Ok(Kept { bytes, error: false })
         });
         let kept = kept.unwrap_or(Kept { bytes: 0, error: true });

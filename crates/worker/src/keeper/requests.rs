@@ -10,8 +10,8 @@ use muster_proto::v1::{Start, Stop, StopCause, keeper_event, keeper_request};
 
 use super::attempt::not_started;
 use super::complain;
-use super::main_loop::{Keeper, Now};
-use super::spawn::{Context, Failure, spawn};
+use super::main_loop::{Keeper, Now, Slot};
+use super::spawn::{Context, Failure, Means, spawn};
 use super::sys::c_string;
 use crate::leftovers::cookie_value;
 
@@ -55,14 +55,15 @@ impl Keeper {
         let fault = |error: io::Error, path: Bytes| Failure { error, path, environment: true };
         let own = self.own_env(slot, start).map_err(|error| fault(error, Bytes::from_static(b"the task's name")))?;
         let run = start.task.unwrap_or_default().run;
-        let Some(context) = self.contexts.get(&run).and_then(Option::as_ref) else {
+        let Some(context) = self.contexts.get_mut(&run).and_then(Option::as_mut) else {
             let text = Bytes::from(format!("the environment of run {} ({run})", start.run_id));
             return Err(fault(io::Error::from_raw_os_error(libc::EINVAL), text));
         };
-        let scratch = &mut self.slots[slot].scratch;
+        let Slot { scratch, prepared, .. } = &mut self.slots[slot];
         let path = Bytes::copy_from_slice(scratch.path().as_os_str().as_bytes());
         let output = scratch.open().map_err(|error| fault(error, path))?;
-        spawn(&self.spawner, context, start, &own, self.null.as_fd(), output)
+        let (spawner, stdin) = (&self.spawner, self.null.as_fd());
+        spawn(context, start, Means { spawner, prepared, own: &own, stdin, output })
     }
 
     /// The variables that muster sets for each attempt.

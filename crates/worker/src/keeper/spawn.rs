@@ -2,6 +2,7 @@
 //!
 //! A run's environment is prepared once, when the keeper learns it; a spawn only adds the few variables of its own.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -12,7 +13,8 @@ use bytes::Bytes;
 use muster_proto::v1::{EnvVar, RunContext, Start};
 use rustix::fs::{Access, access};
 
-use super::sys::{Spawn, Spawner, Strings, c_string};
+use super::sys::{Actions, Spawn, Spawner, Strings, c_string};
+use crate::limits::PROGRAMS_FOUND_MAX;
 
 /// Set for every attempt; a run's own values of these are not passed on.
 const RESERVED: [&[u8]; 7] = [
@@ -34,18 +36,49 @@ pub(crate) struct Context {
     /// Key and `key=value`.
     env: Vec<(Bytes, CString)>,
     path: Option<Bytes>,
+    /// Programs that were found in `path`, where that means the same in every directory.
+    found: Option<BTreeMap<Bytes, CString>>,
 }
 
 impl Context {
     pub(crate) fn new(run: &RunContext) -> io::Result<Self> {
         let own = |variable: &&EnvVar| !RESERVED.contains(&&variable.key[..]);
         let env = run.env.iter().filter(own).map(|variable| Ok((variable.key.clone(), joined(variable)?)));
+        let path = path_in(&run.env).cloned();
+        let everywhere = path.as_deref().unwrap_or(PATH_DEFAULT).split(is_colon).all(|dir| dir.starts_with(b"/"));
         Ok(Self {
             cwd: c_string(&run.cwd[..])?,
             env: env.collect::<io::Result<_>>()?,
-            path: run.env.iter().find(|variable| &variable.key[..] == b"PATH").map(|variable| variable.value.clone()),
+            path,
+            found: everywhere.then(BTreeMap::new),
         })
     }
+
+    /// The program to execute. What was found once is taken again, as a shell does; `again`: it was no longer there.
+    fn program(&mut self, start: &Start, name: &Bytes, cwd: &CStr, again: bool) -> io::Result<CString> {
+        let own_path = path_in(&start.env);
+        let path = own_path.or(self.path.as_ref()).map_or(PATH_DEFAULT, |path| &path[..]);
+        let Some(found) = self.found.as_mut().filter(|_| own_path.is_none() && !name.contains(&b'/')) else {
+            return find_program(name, path, cwd);
+        };
+        if let Some(program) = found.get(name).filter(|_| !again) {
+            return Ok(program.clone());
+        }
+        let program = find_program(name, path, cwd)?;
+        if found.len() >= PROGRAMS_FOUND_MAX {
+            found.clear();
+        }
+        found.insert(name.clone(), program.clone());
+        Ok(program)
+    }
+}
+
+fn path_in(env: &[EnvVar]) -> Option<&Bytes> {
+    env.iter().find(|variable| &variable.key[..] == b"PATH").map(|variable| &variable.value)
+}
+
+fn is_colon(byte: &u8) -> bool {
+    *byte == b':'
 }
 
 fn joined(variable: &EnvVar) -> io::Result<CString> {
@@ -66,27 +99,38 @@ pub(crate) struct Failure {
     pub(crate) environment: bool,
 }
 
-/// Starts the attempt. `own` are the values of the reserved variables, as `key=value`.
-pub(crate) fn spawn(
-    spawner: &Spawner,
-    context: &Context,
-    start: &Start,
-    own: &[CString],
-    stdin: BorrowedFd<'_>,
-    output: BorrowedFd<'_>,
-) -> Result<i32, Failure> {
+/// What a spawn needs beside the request.
+pub(crate) struct Means<'a> {
+    pub(crate) spawner: &'a Spawner,
+    pub(crate) prepared: &'a mut Option<Actions>,
+    /// Values of the reserved variables, as `key=value`.
+    pub(crate) own: &'a [CString],
+    pub(crate) stdin: BorrowedFd<'a>,
+    pub(crate) output: BorrowedFd<'a>,
+}
+
+/// Starts the attempt and returns its pid.
+pub(crate) fn spawn(context: &mut Context, start: &Start, means: Means<'_>) -> Result<i32, Failure> {
     let name = start.argv.first().cloned().unwrap_or_default();
     let fail = |error| Failure { error, path: name.clone(), environment: false };
     let added = added_env(start).map_err(fail)?;
     let cwd = if start.cwd.is_empty() { context.cwd.clone() } else { c_string(&start.cwd[..]).map_err(fail)? };
-    let program = find_program(&name, search_path(context, start), &cwd).map_err(fail)?;
     let argv = start.argv.iter().map(|arg| c_string(&arg[..])).collect::<io::Result<Vec<_>>>().map_err(fail)?;
     let argv = Strings::new(argv.iter().map(CString::as_c_str));
-    let kept = context.env.iter().filter(|(key, _)| !start.env.iter().any(|variable| variable.key == key));
-    let env = kept.map(|(_, entry)| entry).chain(&added).chain(own).map(CString::as_c_str);
-    let env = Strings::new(env);
-    let spawn = Spawn { program: &program, argv: &argv, env: &env, cwd: &cwd, stdin, output };
-    spawner.spawn(&spawn).map_err(|error| blame(error, name, &cwd))
+    let mut again = false;
+    loop {
+        let program = context.program(start, &name, &cwd, again).map_err(|error| blame(error, &name, &cwd))?;
+        let kept = context.env.iter().filter(|(key, _)| !start.env.iter().any(|variable| variable.key == key));
+        let env = kept.map(|(_, entry)| entry).chain(&added).chain(means.own).map(CString::as_c_str);
+        let env = Strings::new(env);
+        let (stdin, output) = (means.stdin, means.output);
+        let spawn = Spawn { program: &program, argv: &argv, env: &env, cwd: &cwd, stdin, output };
+        match means.spawner.spawn(&spawn, means.prepared) {
+            Ok(pid) => return Ok(pid),
+            Err(error) if again => return Err(blame(error, &name, &cwd)),
+            Err(_) => again = true,
+        }
+    }
 }
 
 fn added_env(start: &Start) -> io::Result<Vec<CString>> {
@@ -94,17 +138,12 @@ fn added_env(start: &Start) -> io::Result<Vec<CString>> {
 }
 
 /// A missing program and a missing directory give the same error.
-fn blame(error: io::Error, name: Bytes, cwd: &CStr) -> Failure {
+fn blame(error: io::Error, name: &Bytes, cwd: &CStr) -> Failure {
     let cwd_path = Path::new(OsStr::from_bytes(cwd.to_bytes()));
     if !cwd.is_empty() && access(cwd_path.join("."), Access::EXEC_OK).is_err() {
         return Failure { error, path: Bytes::copy_from_slice(cwd.to_bytes()), environment: true };
     }
-    Failure { error, path: name, environment: false }
-}
-
-fn search_path<'a>(context: &'a Context, start: &'a Start) -> &'a [u8] {
-    let own = start.env.iter().find(|variable| &variable.key[..] == b"PATH").map(|variable| &variable.value);
-    own.or(context.path.as_ref()).map_or(PATH_DEFAULT, |path| &path[..])
+    Failure { error, path: name.clone(), environment: false }
 }
 
 /// The program to execute: `name` itself if it holds a slash, else the first executable file of that name in `path`.
@@ -117,7 +156,7 @@ fn find_program(name: &[u8], path: &[u8], cwd: &CStr) -> io::Result<CString> {
     }
     let cwd = Path::new(OsStr::from_bytes(cwd.to_bytes()));
     let mut not_found = libc::ENOENT;
-    for directory in path.split(|byte| *byte == b':') {
+    for directory in path.split(is_colon) {
         let directory = if directory.is_empty() { b"." } else { directory };
         let candidate: PathBuf = cwd.join(OsStr::from_bytes(directory)).join(OsStr::from_bytes(name));
         match access(&candidate, Access::EXEC_OK) {

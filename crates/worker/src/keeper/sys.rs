@@ -7,7 +7,7 @@
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 /// Signals that are set back to their default in what is started: the keeper or Rust's runtime changed some, and the
@@ -111,16 +111,21 @@ impl Spawner {
         }
     }
 
-    /// Starts a process and returns its pid. Returns when it has begun to execute the program, or cannot.
-    pub(crate) fn spawn(&self, spawn: &Spawn<'_>) -> io::Result<i32> {
-        let actions = Actions::new(spawn)?;
+    /// Starts a process and returns its pid. Returns when it has begun to execute the program, or cannot. `prepared` is
+    /// kept by the caller from one spawn to the next that is likely to resemble it.
+    pub(crate) fn spawn(&self, spawn: &Spawn<'_>, prepared: &mut Option<Actions>) -> io::Result<i32> {
+        let actions = match prepared.take_if(|actions| actions.fit(spawn)) {
+            Some(actions) => actions,
+            None => Actions::new(spawn)?,
+        };
+        let actions = prepared.insert(actions);
         let mut pid = 0;
         #[expect(unsafe_code, reason = "no safe interface to posix_spawn")]
         // SAFETY: every pointer is to something initialised that outlives the call; argv and env end in a null pointer
         // and point at null-terminated strings; the callee does not write through them.
         let code = unsafe {
             let (argv, env) = (spawn.argv.as_ptr(), spawn.env.as_ptr());
-            libc::posix_spawn(&mut pid, spawn.program.as_ptr(), &actions.0, &self.attributes, argv, env)
+            libc::posix_spawn(&mut pid, spawn.program.as_ptr(), &actions.actions, &self.attributes, argv, env)
         };
         check(code).map(|()| pid)
     }
@@ -136,9 +141,22 @@ impl Drop for Spawner {
     }
 }
 
-struct Actions(libc::posix_spawn_file_actions_t);
+/// What happens to directory and descriptors between `fork` and `exec`. Making them asks the kernel six times for the
+/// limit on descriptors.
+pub(crate) struct Actions {
+    actions: libc::posix_spawn_file_actions_t,
+    cwd: CString,
+    stdin: RawFd,
+    output: RawFd,
+}
 
 impl Actions {
+    /// Whether they would be made the same for `spawn`. Descriptors count by their number.
+    fn fit(&self, spawn: &Spawn<'_>) -> bool {
+        let descriptors = (self.stdin, self.output) == (spawn.stdin.as_raw_fd(), spawn.output.as_raw_fd());
+        descriptors && self.cwd.as_c_str() == spawn.cwd
+    }
+
     fn new(spawn: &Spawn<'_>) -> io::Result<Self> {
         let mut actions = MaybeUninit::uninit();
         #[expect(unsafe_code, reason = "no safe interface to posix_spawn")]
@@ -146,12 +164,17 @@ impl Actions {
         // copied) and open descriptors.
         unsafe {
             check(libc::posix_spawn_file_actions_init(actions.as_mut_ptr()))?;
-            let mut this = Self(actions.assume_init());
+            let mut this = Self {
+                actions: actions.assume_init(),
+                cwd: spawn.cwd.to_owned(),
+                stdin: spawn.stdin.as_raw_fd(),
+                output: spawn.output.as_raw_fd(),
+            };
             if !spawn.cwd.is_empty() {
-                check(libc::posix_spawn_file_actions_addchdir_np(&mut this.0, spawn.cwd.as_ptr()))?;
+                check(libc::posix_spawn_file_actions_addchdir_np(&mut this.actions, spawn.cwd.as_ptr()))?;
             }
             for (from, to) in [(spawn.stdin, 0), (spawn.output, 1), (spawn.output, 2)] {
-                check(libc::posix_spawn_file_actions_adddup2(&mut this.0, from.as_raw_fd(), to))?;
+                check(libc::posix_spawn_file_actions_adddup2(&mut this.actions, from.as_raw_fd(), to))?;
             }
             Ok(this)
         }
@@ -163,7 +186,7 @@ impl Drop for Actions {
         #[expect(unsafe_code, reason = "no safe interface to posix_spawn")]
         // SAFETY: the actions were initialised in `new` and are not used afterwards.
         unsafe {
-            libc::posix_spawn_file_actions_destroy(&mut self.0);
+            libc::posix_spawn_file_actions_destroy(&mut self.actions);
         }
     }
 }
