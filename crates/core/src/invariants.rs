@@ -49,12 +49,15 @@ fn no_starvation(state: &State) -> Result<(), Violation> {
             let at = (run.key(), index);
             let passed = |before: &&u32| run.task(**before).is_some_and(|before| is_passed(before.result()));
             let open = task.after().len() - task.after().iter().filter(passed).count();
-            let dead = task.after().iter().filter_map(|before| run.task(*before)?.result()).any(|r| !is_passed(Some(r)));
+            let dead =
+                task.after().iter().filter_map(|before| run.task(*before)?.result()).any(|r| !is_passed(Some(r)));
             let waiting = state.index.waiting.get(&at).map_or(0, |open| *open as usize);
             let is_delayed = state.index.delayed.contains(&(not_before, at));
-            let is_ready = state.index.ready.range((at.0, 0)..=(at.0, u32::MAX)).any(|(_, queue)| {
-                queue.iter().any(|key| key.3 == index)
-            });
+            let is_ready = state
+                .index
+                .ready
+                .range((at.0, 0)..=(at.0, u32::MAX))
+                .any(|(_, queue)| queue.iter().any(|key| key.3 == index));
             let expected = (open == 0 && not_before <= state.log_time(), open == 0 && not_before > state.log_time());
             if dead || waiting != open || (is_ready, is_delayed) != expected {
                 let name = task.name();
@@ -73,7 +76,10 @@ fn no_starvation(state: &State) -> Result<(), Violation> {
     }
     if (state.ready_count(), state.index.delayed.len()) != (ready, delayed) {
         let (queued, waiting) = (state.ready_count(), state.index.delayed.len());
-        return violation("no_starvation", format!("{queued} tasks are queued and {waiting} delayed, not {ready}, {delayed}"));
+        return violation(
+            "no_starvation",
+            format!("{queued} tasks are queued and {waiting} delayed, not {ready}, {delayed}"),
+        );
     }
     Ok(())
 }

@@ -28,10 +28,16 @@ pub enum Bug {
     ReleaseOnFailover,
     /// The retry does not wait for its backoff.
     SkipBackoff,
+    /// A leader that was paused counts the pause as silence of its workers.
+    ExpireOnWaking,
+    /// A worker is answered although the end of its leases is on its way through the log.
+    AnswerWhileEnding,
+    /// An echo that a worker reads late revives leases that it could not renew in time.
+    ReviveFenced,
 }
 
 /// Every planted bug.
-pub const ALL: [Bug; 12] = [
+pub const ALL: [Bug; 15] = [
     Bug::SkipFencing,
     Bug::RetryOffByOne,
     Bug::GrantAfterCancel,
@@ -44,6 +50,9 @@ pub const ALL: [Bug; 12] = [
     Bug::ExpireUnchecked,
     Bug::ReleaseOnFailover,
     Bug::SkipBackoff,
+    Bug::ExpireOnWaking,
+    Bug::AnswerWhileEnding,
+    Bug::ReviveFenced,
 ];
 
 #[cfg(feature = "planted")]

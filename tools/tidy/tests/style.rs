@@ -34,7 +34,8 @@ fn sources() -> Vec<(PathBuf, String)> {
         .expect("git runs");
     let names = String::from_utf8(output.stdout).expect("file names are UTF-8");
     let paths = names.lines().map(PathBuf::from).filter(|path| root().join(path).is_file());
-    let all: Vec<_> = paths.map(|path| (path.clone(), std::fs::read_to_string(root().join(&path)).expect("readable"))).collect();
+    let all: Vec<_> =
+        paths.map(|path| (path.clone(), std::fs::read_to_string(root().join(&path)).expect("readable"))).collect();
     assert!(all.len() > 50, "found only {} files: is this a git checkout?", all.len());
     all
 }
@@ -52,7 +53,9 @@ fn every_file_opens_by_saying_what_it_is_for() {
 #[test]
 fn files_are_short() {
     let long = sources().into_iter().filter(|(_, text)| text.lines().count() > FILE_LINES_MAX);
-    complain(&long.map(|(path, text)| format!("{}: {} lines", path.display(), text.lines().count())).collect::<Vec<_>>());
+    complain(
+        &long.map(|(path, text)| format!("{}: {} lines", path.display(), text.lines().count())).collect::<Vec<_>>(),
+    );
 }
 
 #[test]

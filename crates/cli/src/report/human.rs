@@ -160,7 +160,7 @@ impl Human {
             }
         }
         if ledger.selected > ledger.passed + ledger.flaky + ledger.skipped {
-            text.push_str(&format!("again what did not pass: {}\n", style.bold(&self.hints.rerun())));
+            text.push_str(&format!("run the rest again: {}\n", style.bold(&self.hints.rerun())));
         }
         text
     }

@@ -4,7 +4,7 @@ use muster_proto::v1::worker_message::Kind;
 use muster_proto::v1::{Credits as CreditsMessage, Heartbeat, Started};
 
 use super::book::Stage;
-use super::limits::STARTED_DELAY_MS;
+use super::limits::{REPORT_WAIT_MS, REPORT_WAIT_MS_MAX, STARTED_DELAY_MS};
 use super::{Action, Agent, Link, Phase};
 
 impl Agent {
@@ -13,9 +13,7 @@ impl Agent {
         if self.phase == Phase::Over {
             return;
         }
-        if self.session.is_some() && self.liveness.fenced(now_ms) {
-            self.hand_back_all(now_ms, "the lease could not be renewed in time");
-        }
+        self.fence(now_ms);
         self.start_held(now_ms);
         if self.link != Link::Down && now_ms >= self.liveness.deaf_at_ms() {
             self.disconnected();
@@ -31,6 +29,14 @@ impl Agent {
         if done {
             self.phase = Phase::Over;
             self.act(Action::Finished);
+        }
+    }
+
+    /// Leases that were not renewed in time are not started any more. Also looked at before every input: what renews
+    /// comes from a coordinator that may have taken back, in the meantime, what is held here.
+    pub(super) fn fence(&mut self, now_ms: u64) {
+        if self.session.is_some() && self.liveness.fenced(now_ms) {
+            self.hand_back_all(now_ms, "the lease could not be renewed in time");
         }
     }
 
@@ -111,20 +117,29 @@ impl Agent {
     }
 
     fn flush(&mut self, now_ms: u64) {
-        let idle = self.queue_is_empty();
-        if let Some(reports) = self.outbox.next_batch(now_ms, idle) {
+        let wait_ms = self.report_wait_ms();
+        if let Some(reports) = self.outbox.next_batch(now_ms, wait_ms) {
             self.send(Kind::Reports(reports));
         }
     }
 
-    /// Whether nothing is queued here or in the keeper: then no report comes soon that another could wait for.
-    fn queue_is_empty(&self) -> bool {
-        self.book.held_count() == 0 && self.book.occupied_count() <= self.hello.slots as usize
+    /// How long a report may wait for others to share a message, a log entry and a write to disk with: not at all if
+    /// nothing is queued, and else a fraction of the time for which the slots have work without an answer.
+    fn report_wait_ms(&self) -> u64 {
+        let slots = u64::from(self.hello.slots.max(1));
+        let queued = (self.book.held_count() + self.book.occupied_count()).saturating_sub(self.hello.slots as usize);
+        if queued == 0 {
+            return 0;
+        }
+        let each_us = self.credits.estimate_us(0).unwrap_or(0);
+        let queued_ms = (queued as u64).saturating_mul(each_us) / slots / 1_000;
+        (queued_ms / 4).clamp(REPORT_WAIT_MS, REPORT_WAIT_MS_MAX)
     }
 
     pub(super) fn next_due_ms(&self) -> Option<u64> {
         let fence = self.session.filter(|_| self.book.held_count() > 0).map(|_| self.liveness.until_ms());
-        let linked = [self.outbox.ripe_at_ms(), self.liveness.next_at_ms(), self.next_announcement_ms()];
+        let linked =
+            [self.outbox.ripe_at_ms(self.report_wait_ms()), self.liveness.next_at_ms(), self.next_announcement_ms()];
         let linked = linked.into_iter().flatten().filter(|_| self.link == Link::Up);
         let deaf = (self.link != Link::Down).then(|| self.liveness.deaf_at_ms());
         linked.chain(fence).chain(deaf).min()

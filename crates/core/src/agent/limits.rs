@@ -12,6 +12,8 @@ pub const KEEPER_WORK_US: u64 = 20_000;
 pub const KEEPER_PER_SLOT_MAX: u32 = 16;
 /// How long a report may wait for company while there is other work in the queue.
 pub const REPORT_WAIT_MS: u64 = 4;
+/// How long it may wait at most: a quarter of the time for which each slot has work queued, within these two.
+pub const REPORT_WAIT_MS_MAX: u64 = 20;
 /// Most reports in one batch.
 pub const REPORTS_BATCH_MAX: usize = 1_024;
 /// Largest batch of reports, encoded.
@@ -37,6 +39,7 @@ const _: () = {
     assert!(REPORTS_BATCH_BYTES_MAX < MESSAGE_BYTES_MAX / 2);
     assert!(OUTPUT_HEAD_BYTES_MAX + OUTPUT_TAIL_BYTES_MAX + MESSAGE_TEXT_BYTES_MAX < REPORTS_BATCH_BYTES_MAX);
     assert!(KEEPER_WORK_US < QUEUE_WORK_US);
+    assert!(REPORT_WAIT_MS <= REPORT_WAIT_MS_MAX && REPORT_WAIT_MS_MAX * 1_000 * 4 <= QUEUE_WORK_US);
     assert!(KEEPER_PER_SLOT_MAX < QUEUE_PER_SLOT_MAX);
     assert!(CLOCK_ERROR_PERCENT < 100);
 };

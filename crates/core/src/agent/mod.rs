@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use muster_proto::v1::{AttemptReport, Lease, RegisterWorker, RunContext, coordinator_message, worker_message};
 
+use crate::planted::{self, Bug};
 use book::Book;
 use credits::Credits;
 use liveness::Liveness;
@@ -176,6 +177,9 @@ impl Agent {
     pub fn handle(&mut self, now_ms: u64, input: Input) {
         if self.phase == Phase::Over {
             return;
+        }
+        if !planted::is(Bug::ReviveFenced) {
+            self.fence(now_ms);
         }
         match input {
             Input::Connected => self.connected(now_ms),

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use muster_proto::Message;
 use muster_proto::v1::{AttemptReport, Reports};
 
-use super::limits::{REPORT_WAIT_MS, REPORTS_BATCH_BYTES_MAX, REPORTS_BATCH_MAX};
+use super::limits::{REPORTS_BATCH_BYTES_MAX, REPORTS_BATCH_MAX};
 
 /// Reports that are not yet durable at the coordinator.
 #[derive(Debug, Default)]
@@ -31,11 +31,10 @@ impl Outbox {
         self.sent_on_this_stream = false;
     }
 
-    /// The batch to send now. `idle`: nothing is queued that a waiting report could be joined by.
-    pub(super) fn next_batch(&mut self, now_ms: u64, idle: bool) -> Option<Reports> {
+    /// The batch to send now, if one is due: a report may wait `wait_ms` for company.
+    pub(super) fn next_batch(&mut self, now_ms: u64, wait_ms: u64) -> Option<Reports> {
         if self.in_flight.is_none() {
-            let ripe = idle || now_ms >= self.ripe_at_ms()? || self.waiting.len() >= REPORTS_BATCH_MAX;
-            if !ripe || self.waiting.is_empty() {
+            if now_ms < self.ripe_at_ms(wait_ms)? && self.waiting.len() < REPORTS_BATCH_MAX {
                 return None;
             }
             self.in_flight = Some(self.cut_batch(now_ms));
@@ -75,8 +74,8 @@ impl Outbox {
     }
 
     /// When a waiting report goes out even if it stays alone; `None` while a batch is out or nothing waits.
-    pub(super) fn ripe_at_ms(&self) -> Option<u64> {
-        (self.in_flight.is_none() && !self.waiting.is_empty()).then_some(self.waiting_since_ms + REPORT_WAIT_MS)
+    pub(super) fn ripe_at_ms(&self, wait_ms: u64) -> Option<u64> {
+        (self.in_flight.is_none() && !self.waiting.is_empty()).then_some(self.waiting_since_ms + wait_ms)
     }
 }
 
@@ -92,12 +91,12 @@ mod tests {
     fn what_ends_while_a_batch_is_out_goes_into_the_next() {
         let mut outbox = Outbox::default();
         outbox.push(0, report(1));
-        assert_eq!(outbox.next_batch(0, true).expect("idle: at once").reports.len(), 1);
+        assert_eq!(outbox.next_batch(0, 0).expect("idle: at once").reports.len(), 1);
         outbox.push(1, report(2));
         outbox.push(2, report(3));
-        assert_eq!(outbox.next_batch(100, true), None, "one batch at a time");
+        assert_eq!(outbox.next_batch(100, 0), None, "one batch at a time");
         assert_eq!(outbox.acknowledged(1), [1]);
-        assert_eq!(outbox.next_batch(100, false).expect("ripe").reports.len(), 2);
+        assert_eq!(outbox.next_batch(100, 4).expect("ripe").reports.len(), 2);
         assert_eq!(outbox.len(), 2);
     }
 
@@ -105,20 +104,20 @@ mod tests {
     fn a_report_waits_for_company_only_while_work_is_queued() {
         let mut outbox = Outbox::default();
         outbox.push(10, report(1));
-        assert_eq!(outbox.next_batch(10, false), None);
-        assert_eq!(outbox.ripe_at_ms(), Some(10 + REPORT_WAIT_MS));
-        assert!(outbox.next_batch(10 + REPORT_WAIT_MS, false).is_some());
+        assert_eq!(outbox.next_batch(10, 4), None);
+        assert_eq!(outbox.ripe_at_ms(4), Some(14));
+        assert!(outbox.next_batch(14, 4).is_some());
     }
 
     #[test]
     fn an_unacknowledged_batch_is_sent_again_unchanged_on_the_next_stream() {
         let mut outbox = Outbox::default();
         outbox.push(0, report(7));
-        let first = outbox.next_batch(0, true).expect("sent");
+        let first = outbox.next_batch(0, 0).expect("sent");
         outbox.push(1, report(8));
         outbox.stream_lost();
-        assert_eq!(outbox.next_batch(1, false), Some(first.clone()));
-        assert_eq!(outbox.next_batch(1, false), None, "once on each stream");
+        assert_eq!(outbox.next_batch(1, 4), Some(first.clone()));
+        assert_eq!(outbox.next_batch(1, 4), None, "once on each stream");
         assert!(outbox.acknowledged(99).is_empty(), "an acknowledgement of something else");
         assert_eq!(outbox.acknowledged(first.seq), [7]);
     }
@@ -131,7 +130,7 @@ mod tests {
             outbox.push(0, AttemptReport { token, output_tail: tail.clone().into(), ..Default::default() });
         }
         let mut seen = Vec::new();
-        while let Some(batch) = outbox.next_batch(0, true) {
+        while let Some(batch) = outbox.next_batch(0, 0) {
             assert!(batch.encoded_len() <= REPORTS_BATCH_BYTES_MAX + 64);
             seen.extend(outbox.acknowledged(batch.seq));
         }

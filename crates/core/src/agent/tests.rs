@@ -7,7 +7,9 @@ use muster_proto::v1::{
     RunContext, TaskRef, Welcome,
 };
 
-use super::limits::{ECHO_WAIT_HEARTBEATS, KEEPER_PER_SLOT_MAX, REPORT_WAIT_MS, STARTED_DELAY_MS, WELCOME_WAIT_MS};
+use super::limits::{
+    ECHO_WAIT_HEARTBEATS, KEEPER_PER_SLOT_MAX, REPORT_WAIT_MS, REPORT_WAIT_MS_MAX, STARTED_DELAY_MS, WELCOME_WAIT_MS,
+};
 use super::{Action, Agent, Input};
 
 const TTL_MS: u64 = 10_000;
@@ -204,8 +206,22 @@ fn reports_wait_for_company_while_the_queue_has_work() {
     say(&mut agent, 0, leases(1..=5));
     feed(&mut agent, 10, Input::Exited { token: 1, wall_us: 900_000 });
     assert_eq!(batches(&feed(&mut agent, 10, ended(1, Outcome::Passed))), []);
+    assert_eq!(agent.next_wakeup_ms(), Some(10 + REPORT_WAIT_MS_MAX), "seconds of work are queued");
+    assert_eq!(outcomes(&feed(&mut agent, 10 + REPORT_WAIT_MS_MAX, Input::Tick)), [(1, Outcome::Passed)]);
+}
+
+#[test]
+fn reports_wait_less_when_little_work_is_queued_and_not_at_all_when_none_is() {
+    let mut agent = working(1, 100);
+    say(&mut agent, 0, leases(1..=3));
+    feed(&mut agent, 10, Input::Exited { token: 1, wall_us: 1_000 });
+    feed(&mut agent, 10, ended(1, Outcome::Passed));
     assert_eq!(agent.next_wakeup_ms(), Some(10 + REPORT_WAIT_MS));
-    assert_eq!(outcomes(&feed(&mut agent, 10 + REPORT_WAIT_MS, Input::Tick)), [(1, Outcome::Passed)]);
+    feed(&mut agent, 11, Input::Exited { token: 2, wall_us: 1_000 });
+    assert_eq!(
+        outcomes(&feed(&mut agent, 11, ended(2, Outcome::Passed))),
+        [(1, Outcome::Passed), (2, Outcome::Passed)]
+    );
 }
 
 #[test]
@@ -231,6 +247,21 @@ fn echoes_renew_the_keeper() {
     let Some(Action::Send(Kind::Heartbeat(beat))) = actions.first() else { panic!("{actions:?}") };
     let echo = say(&mut agent, 1_900, Said::Echo(HeartbeatEcho { seq: beat.seq }));
     assert_eq!(echo, [Action::Renew { until_ms: 1_000 + 9_900 }]);
+}
+
+/// A worker that was stopped past the end of its leases finds an echo and the end of its attempt waiting. The echo is
+/// true, but it came after the coordinator had given up the leases that were held here.
+#[test]
+fn an_echo_that_comes_after_the_leases_ended_revives_none_of_them() {
+    let mut agent = working(1, 1);
+    say(&mut agent, 0, leases([1, 2]));
+    let actions = feed(&mut agent, 1_000, Input::Tick);
+    let Some(Action::Send(Kind::Heartbeat(beat))) = actions.first() else { panic!("{actions:?}") };
+    let echo = say(&mut agent, 10_000, Said::Echo(HeartbeatEcho { seq: beat.seq }));
+    assert_eq!(outcomes(&echo), [(2, Outcome::Returned)], "fenced since 9,900");
+    let ended = feed(&mut agent, 10_001, Input::Exited { token: 1, wall_us: 9_900_000 });
+    assert_eq!(starts(&ended), []);
+    assert_eq!(starts(&say(&mut agent, 10_002, leases([3]))), [3], "new leases are good again");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `expire_leases` as the leader proposes it: everything that a silent session holds, by token.
 
-use muster_proto::v1::{Expiry, ExpireLeases};
+use muster_proto::v1::{ExpireLeases, Expiry};
 
 use crate::State;
 

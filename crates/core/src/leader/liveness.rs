@@ -71,6 +71,8 @@ struct Entry {
     closed_ms: u64,
     /// An end of the session or of its leases is proposed and neither applied nor refused.
     proposed: bool,
+    /// Something was heard since then.
+    heard_meanwhile: bool,
 }
 
 impl Entry {
@@ -82,6 +84,7 @@ impl Entry {
             closed_at_ms: now_ms,
             closed_ms: 0,
             proposed: false,
+            heard_meanwhile: false,
         }
     }
 
@@ -133,7 +136,7 @@ impl Liveness {
     #[must_use]
     pub fn stream_opened(&mut self, session: u64, now_ms: u64) -> bool {
         let entry = self.sessions.entry(session).or_insert_with(|| Entry::new(now_ms));
-        if entry.proposed {
+        if entry.proposed && !planted::is(Bug::AnswerWhileEnding) {
             return false;
         }
         entry.stream_open = true;
@@ -153,15 +156,21 @@ impl Liveness {
     /// A heartbeat came. `false`: it must not be answered, because an end is proposed or the session is unknown.
     #[must_use]
     pub fn heard(&mut self, session: u64, now_ms: u64) -> bool {
-        let Some(entry) = self.sessions.get_mut(&session).filter(|entry| !entry.proposed) else { return false };
+        let Some(entry) = self.sessions.get_mut(&session) else { return false };
+        if entry.proposed && !planted::is(Bug::AnswerWhileEnding) {
+            entry.heard_meanwhile = true;
+            return false;
+        }
         entry.heard(now_ms);
         true
     }
 
-    /// What was proposed for the session is applied or refused, and it lives: it may be answered again.
+    /// What was proposed for the session is applied or refused: if it lives, it may be answered again. One of which
+    /// nothing was heard meanwhile stays silent: it gets no new work, and its stream is closed at the next tick.
     pub fn settled(&mut self, session: u64, now_ms: u64) {
-        if let Some(entry) = self.sessions.get_mut(&session) {
-            entry.proposed = false;
+        let Some(entry) = self.sessions.get_mut(&session) else { return };
+        entry.proposed = false;
+        if std::mem::take(&mut entry.heard_meanwhile) {
             entry.heard(now_ms);
         }
     }
@@ -174,7 +183,8 @@ impl Liveness {
     /// Counts the time since the last tick and decides. `holds_leases` answers from the applied state.
     pub fn tick(&mut self, now_ms: u64, holds_leases: impl Fn(u64) -> bool) -> Verdicts {
         let since_ms = self.ticked_at_ms.replace(now_ms).unwrap_or(now_ms);
-        let gap_ms = now_ms.saturating_sub(since_ms).min(TICK_GAP_COUNTED_MS_MAX);
+        let counted_ms_max = if planted::is(Bug::ExpireOnWaking) { u64::MAX } else { TICK_GAP_COUNTED_MS_MAX };
+        let gap_ms = now_ms.saturating_sub(since_ms).min(counted_ms_max);
         let (expiry_ms, grace_ms) = (self.timing.expiry_ms(), self.timing.reconnect_grace_ms);
         let mut verdicts = Verdicts::default();
         for (&session, entry) in &mut self.sessions {

@@ -65,9 +65,14 @@ fn a_closed_stream_does_not_shorten_the_life_of_leases() {
     let mut liveness = leader();
     liveness.stream_closed(ONE, 0);
     let (at_ms, verdict) = first_verdict(&mut liveness, TICK_MS, 60_000, true).expect("gone");
-    assert_eq!((at_ms, verdict), (15_500, expire(ONE)), "its worker may still run them, unheard, until it fences itself");
+    assert_eq!(
+        (at_ms, verdict),
+        (15_500, expire(ONE)),
+        "its worker may still run them, unheard, until it fences itself"
+    );
     liveness.settled(ONE, at_ms);
-    let (at_ms, verdict) = first_verdict(&mut liveness, at_ms + TICK_MS, 60_000, false).expect("nothing left to wait for");
+    let (at_ms, verdict) =
+        first_verdict(&mut liveness, at_ms + TICK_MS, 60_000, false).expect("nothing left to wait for");
     assert_eq!((at_ms, verdict.lost), (16_000, vec![ONE]));
 }
 
@@ -95,7 +100,8 @@ fn nothing_is_answered_while_an_end_is_proposed() {
     assert!(!liveness.stream_opened(ONE, at_ms) && !liveness.is_working(ONE));
     assert!(liveness.tick(at_ms + TICK_MS, |_| true).is_empty(), "proposed once");
     liveness.settled(ONE, at_ms + TICK_MS);
-    assert!(liveness.heard(ONE, at_ms + TICK_MS) && liveness.is_working(ONE));
+    assert!(liveness.is_working(ONE), "it was heard meanwhile");
+    assert!(liveness.heard(ONE, at_ms + TICK_MS));
 }
 
 #[test]
@@ -113,4 +119,23 @@ fn a_session_that_falls_silent_gets_no_new_work() {
     assert!(liveness.is_working(ONE));
     assert!(first_verdict(&mut liveness, TICK_MS, WORKING_SILENCE_MS_MAX + TICK_MS, true).is_none());
     assert!(!liveness.is_working(ONE));
+}
+
+/// Found by the simulator: a dead worker, whose stream nobody saw end, was given one task after another.
+#[test]
+fn a_session_whose_leases_expired_gets_no_new_work_and_loses_its_stream() {
+    let mut liveness = leader();
+    let (at_ms, _) = first_verdict(&mut liveness, TICK_MS, 60_000, true).expect("silent");
+    liveness.settled(ONE, at_ms);
+    assert!(!liveness.is_working(ONE));
+    assert_eq!(liveness.tick(at_ms + TICK_MS, |_| false).hang_up, [ONE]);
+}
+
+#[test]
+fn a_session_that_was_heard_while_its_leases_expired_goes_on() {
+    let mut liveness = leader();
+    let (at_ms, _) = first_verdict(&mut liveness, TICK_MS, 60_000, true).expect("silent");
+    assert!(!liveness.heard(ONE, at_ms + 1));
+    liveness.settled(ONE, at_ms + 2);
+    assert!(liveness.is_working(ONE) && liveness.tick(at_ms + TICK_MS, |_| false).is_empty());
 }

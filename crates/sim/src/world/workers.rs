@@ -196,15 +196,27 @@ impl World {
         }
     }
 
-    /// What has come meanwhile, in order; but nobody promises that a timer is looked at before a socket is.
+    /// What has come meanwhile. Each source keeps its order, but nobody promises that a timer is looked at before a
+    /// socket, or a socket before the keeper.
     fn take_piled_up(&mut self, number: usize) {
         let piled_up = std::mem::take(&mut self.workers[number].process_inbox);
         let (name, count) = (self.workers[number].name.clone(), piled_up.len());
         self.trace.line(self.agenda.now_us(), || format!("{name} goes on; {count} things have piled up"));
-        let timers_last = self.chance.work.chance(500);
-        let is_timer = |event: &Event| timers_last && matches!(event, Event::AgentTick { .. });
-        let (timers, others): (Vec<_>, Vec<_>) = piled_up.into_iter().partition(is_timer);
-        others.into_iter().chain(timers).for_each(|event| self.happen(event));
+        let mut sources = [VecDeque::new(), VecDeque::new(), VecDeque::new()];
+        for event in piled_up {
+            let source = match event {
+                Event::AgentTick { .. } => 0,
+                Event::KeeperSays { .. } => 1,
+                _ => 2,
+            };
+            sources[source].push_back(event);
+        }
+        while sources.iter().any(|source| !source.is_empty()) {
+            let source = self.chance.work.below(3) as usize;
+            if let Some(event) = sources[source].pop_front() {
+                self.happen(event);
+            }
+        }
     }
 
     /// Tries to reach the leader.

@@ -176,9 +176,12 @@ impl Keeper {
                 return event.kind;
             }
             let mut chunk = [0; 4_096];
-            match self.socket.as_mut().expect("open").read(&mut chunk).expect("an event in time") {
-                0 => return None,
-                read => self.read.extend_from_slice(&chunk[..read]),
+            match self.socket.as_mut().expect("open").read(&mut chunk) {
+                Ok(0) => return None,
+                Ok(read) => self.read.extend_from_slice(&chunk[..read]),
+                // A machine that is suspended for a moment interrupts reads that have a timeout.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => panic!("no event in time: {error}"),
             }
         }
     }
