@@ -4,7 +4,7 @@
 mod harness;
 
 use harness::{RUN, World, after, task};
-use muster_core::{Effect, Refusal, Reply, explain, invariants};
+use muster_core::{Effect, Refusal, Reply};
 use muster_proto::v1::command::Kind;
 use muster_proto::v1::*;
 

@@ -9,7 +9,8 @@ const OPERATORS: &[u8] = b"|&;<>()$`*?";
 pub enum SplitError {
     /// Something that only a shell understands.
     #[error(
-        "column {column}: '{what}' means something to a shell only, and no shell is used: quote it, or ask for one with --shell"
+        "column {column}: '{what}' means something to a shell only, and no shell is used: \
+         quote it, or ask for one with --shell"
     )]
     Operator {
         /// The character.
@@ -19,7 +20,8 @@ pub enum SplitError {
     },
     /// `$` or a backquote between double quotes: a shell would replace it.
     #[error(
-        "column {column}: '{what}' is replaced by a shell even between double quotes, and no shell is used: use single quotes, or ask for one with --shell"
+        "column {column}: '{what}' is replaced by a shell even between double quotes, and no shell is used: \
+         use single quotes, or ask for one with --shell"
     )]
     Expansion {
         /// The character.

@@ -50,7 +50,7 @@ impl Judge {
 
     /// Something that no checker expected.
     pub(crate) fn object(&mut self, at: Moment, rule: &str, what: String) {
-        self.violation.get_or_insert(Violation { rule: rule.to_owned(), what, at_us: at.now_us });
+        self.violation.get_or_insert_with(|| Violation { rule: rule.to_owned(), what, at_us: at.now_us });
     }
 
     /// Compares every checker's model, and the state's own invariants, with the whole state.

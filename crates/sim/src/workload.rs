@@ -156,7 +156,7 @@ fn draw_tasks(rng: &mut Rng) -> Vec<TaskSpec> {
         4..=8 => rng.between((4, 24)),
         _ => rng.between((24, 80)),
     };
-    let mean_ms = [2, 20, 200, 1_500, 6_000][rng.below(5) as usize];
+    let mean_ms = [2, 20, 200, 1_500, 6_000, 20_000][rng.below(6) as usize];
     let (health_pm, after_pm, needs_pm) = (rng.between((300, 1_000)), pick_pm(rng), pick_pm(rng));
     (0..count as u32).map(|index| draw_task(rng, index, mean_ms, [health_pm, after_pm, needs_pm])).collect()
 }

@@ -185,7 +185,7 @@ async fn a_killed_keeper_loses_what_ran_kills_its_tree_and_is_replaced() {
 async fn a_worker_that_cannot_renew_kills_at_its_deadline_and_says_so_later() {
     let mut coordinator = Coordinator::with_worker(1).await;
     let (mut stream, _) = coordinator.stream().await;
-    (stream.ttl_ms, stream.echoes) = (1_500, false);
+    (stream.ttl_ms, stream.echoes) = (3_000, false);
     stream.welcome(SESSION).await;
     let lease = |token| coordinator.shell(token, "trap '' TERM; echo $$ >pid; while :; do sleep 0.01; done");
     stream.lease(vec![coordinator.context()], vec![lease(1), lease(2)]).await;

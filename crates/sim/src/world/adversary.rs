@@ -118,7 +118,7 @@ impl World {
             3 => Kind::SealRun(SealRun { run_id, tasks: plan.tasks() + 1_000 }),
             _ => Kind::CancelRun(CancelRun { run_id: "nobody's".into(), mode: 1, reason: 1 }),
         };
-        self.call(Call { client: None, ticket: 0, question: Question::Command(kind) });
+        self.call(Call { client: None, ticket: 0, question: Question::Command(kind.into()) });
     }
 
     fn replay(&mut self) {

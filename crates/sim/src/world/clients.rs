@@ -97,12 +97,12 @@ impl World {
         let plan = &client.plan;
         let run_id = plan.id().to_owned();
         let question = match client.stage {
-            Stage::Opening => Question::Command(Kind::OpenRun(plan.open.clone())),
+            Stage::Opening => Question::Command(Kind::OpenRun(plan.open.clone()).into()),
             Stage::Adding(seq) => match plan.chunks.get(seq as usize) {
-                Some(chunk) => Question::Command(Kind::AddTasks(chunk.clone())),
+                Some(chunk) => Question::Command(Kind::AddTasks(chunk.clone()).into()),
                 None => return self.proceed(number, Stage::Sealing),
             },
-            Stage::Sealing => Question::Command(Kind::SealRun(SealRun { run_id, tasks: plan.tasks() })),
+            Stage::Sealing => Question::Command(Kind::SealRun(SealRun { run_id, tasks: plan.tasks() }).into()),
             Stage::Watching => Question::Summary(run_id),
             Stage::Done => return,
         };
@@ -192,7 +192,11 @@ impl World {
             let mut command = CancelRun { run_id: client.plan.id().to_owned(), ..CancelRun::default() };
             command.set_mode(mode);
             command.set_reason(reason);
-            self.call(Call { client: Some(number), ticket, question: Question::Command(Kind::CancelRun(command)) });
+            self.call(Call {
+                client: Some(number),
+                ticket,
+                question: Question::Command(Kind::CancelRun(command).into()),
+            });
         }
         let again_ms = self.chance.client.between(CALL_TIMEOUT_MS);
         self.after(again_ms * MS, Event::CancelDue { client: number, number: cancel });

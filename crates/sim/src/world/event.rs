@@ -9,7 +9,7 @@ use muster_proto::v1::{RunSummary, coordinator_message, worker_message};
 #[derive(Clone, Debug)]
 pub(crate) enum Question {
     /// To put a command into the log.
-    Command(Kind),
+    Command(Box<Kind>),
     /// For the summary of a run.
     Summary(String),
 }

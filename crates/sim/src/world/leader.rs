@@ -176,7 +176,7 @@ impl World {
         };
         match (call.question, call.client) {
             (Question::Command(kind), _) => {
-                leader.propose(kind, origin);
+                leader.propose(*kind, origin);
                 self.pump();
             }
             (Question::Summary(run_id), Some(client)) => {

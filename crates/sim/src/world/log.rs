@@ -69,9 +69,9 @@ impl World {
         let applied = self.log.replicas[0].apply(at, entry);
         self.trace.line(moment.now_us, || describe::entry(at, entry, &applied));
         let others = self.log.replicas[1..].iter_mut();
-        let same = others.fold(true, |same, replica| replica.apply(at, entry) == applied && same);
+        let different = others.filter_map(|replica| (replica.apply(at, entry) != applied).then_some(())).count();
         let judge = &mut self.judge;
-        judge.see(moment, &Fact::Applied { at, same });
+        judge.see(moment, &Fact::Applied { at, same: different == 0 });
         let observed =
             self.observer.applied(at, entry, &applied, &self.log.replicas[0], &mut |fact| judge.see(moment, fact));
         if let Err(what) = observed {

@@ -77,7 +77,7 @@ impl World {
     pub(super) fn hello_answered(&mut self, conn: u64, reply: Result<Reply, Refusal>) {
         let now_ms = self.leader_ms();
         let Some(leader) = self.leader.as_mut() else { return };
-        if !self.streams.get(conn).is_some_and(|stream| !stream.leader_done) {
+        if self.streams.get(conn).is_none_or(|stream| stream.leader_done) {
             return;
         }
         let session = match reply {
