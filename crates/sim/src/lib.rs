@@ -13,8 +13,6 @@ mod fact;
 mod judge;
 pub mod limits;
 mod observer;
-#[cfg(feature = "planted")]
-pub mod planted;
 mod rng;
 mod scenario;
 mod seed;

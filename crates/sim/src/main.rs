@@ -37,8 +37,11 @@ enum Command {
     /// For each planted bug, runs seeds until a checker complains (built with --features planted)
     Planted {
         /// Most seeds for one bug
-        #[arg(long, default_value_t = 2_000)]
+        #[arg(long, default_value_t = 30_000)]
         seeds_max: u64,
+        /// Threads; each runs whole seeds
+        #[arg(long, default_value_t = 2)]
+        jobs: usize,
     },
     /// Prints how fast virtual time passes on one core
     Speed {
@@ -53,7 +56,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run { seeds, jobs } => commands::run(seeds, jobs, &mut out),
         Command::Replay { seed, bug } => commands::replay(seed, bug.as_deref(), &mut out),
-        Command::Planted { seeds_max } => commands::planted(seeds_max, &mut out),
+        Command::Planted { seeds_max, jobs } => commands::planted(seeds_max, jobs, &mut out),
         Command::Speed { seeds } => commands::speed(seeds, &mut out),
     };
     let flushed = out.flush();

@@ -191,8 +191,8 @@ fn draw_workers(rng: &mut Rng, until_us: u64, drift: i64) -> Vec<WorkerKnobs> {
 
 fn draw_faults(rng: &mut Rng) -> Vec<(Fault, u64)> {
     let mut faults = Vec::new();
-    // One seed in four knows only leaders that fail, one in eight nothing at all.
-    let theme = rng.below(8);
+    let theme = rng.below(10);
+    let one = OF_WORKERS[rng.below(OF_WORKERS.len() as u64) as usize];
     let mut add = |kinds: &[Fault], permille: u64, fastest_ms: u64| {
         for kind in kinds {
             if rng.chance(permille) {
@@ -202,9 +202,11 @@ fn draw_faults(rng: &mut Rng) -> Vec<(Fault, u64)> {
         }
     };
     match theme {
+        // Nothing; leaders that fail; workers in trouble; one kind of trouble, again and again; everything.
         0 => {}
         1 | 2 => add(&OF_LEADERS, 600, 8_000),
         3 => add(&OF_WORKERS, 500, 3_000),
+        4 | 5 => add(&[one], 1_000, 2_000),
         _ => {
             add(&OF_LEADERS, 400, 6_000);
             add(&OF_WORKERS, 300, 3_000);

@@ -212,7 +212,8 @@ impl Recovery {
 
 impl LocalRecovery for Recovery {
     fn is_gone(&self, process: &ProcessIdentity) -> bool {
-        muster_worker::process_is_alive(process) == Liveness::Gone
+        // The lock on the data directory says that it was this machine, so another boot is over.
+        muster_worker::process_is_alive(process) == Liveness::Gone || muster_worker::is_of_another_boot(process)
     }
 
     fn spooled(&self, session: u64) -> Result<Vec<AttemptReport>, String> {

@@ -3,6 +3,7 @@
 mod planted;
 mod replay;
 mod run;
+mod sweep;
 
 use std::ops::Range;
 

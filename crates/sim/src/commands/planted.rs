@@ -2,20 +2,19 @@
 
 use std::io::Write;
 
-/// Least number of planted bugs that must be found.
+/// Hunts every planted bug and prints a table. All must be found but one: the last of the list needs three things to
+/// go wrong at once, and how many seeds that takes moves with every change to the scenarios.
 #[cfg(feature = "planted")]
-const FOUND_MIN: usize = 8;
-
-/// Hunts every planted bug and prints a table.
-#[cfg(feature = "planted")]
-pub(crate) fn planted(seeds_max: u64, out: &mut dyn Write) -> anyhow::Result<bool> {
-    use muster_core::planted::ALL;
+pub(crate) fn planted(seeds_max: u64, jobs: usize, out: &mut dyn Write) -> anyhow::Result<bool> {
+    use muster_core::planted::{ALL, plant};
+    anyhow::ensure!(jobs > 0, "--jobs 0 would run nothing; give at least 1");
     muster_sim::catch_panics_quietly();
     writeln!(out, "| bug | rule | seeds needed |\n|---|---|---|")?;
     let mut found = 0;
     for bug in ALL {
         let name = format!("{bug:?}");
-        match muster_sim::planted::hunt(bug, 0, seeds_max).found {
+        let caught = super::sweep::sweep(0..seeds_max, jobs, || plant(Some(bug))).failed;
+        match caught.and_then(|report| Some((report.seed + 1, report.violation?))) {
             Some((seeds, violation)) => {
                 found += 1;
                 writeln!(out, "| {name} | {} | {seeds} |", violation.rule)?;
@@ -25,11 +24,11 @@ pub(crate) fn planted(seeds_max: u64, out: &mut dyn Write) -> anyhow::Result<boo
         out.flush()?;
     }
     writeln!(out, "{found} of {} planted bugs found", ALL.len())?;
-    Ok(found >= FOUND_MIN)
+    Ok(found + 1 >= ALL.len())
 }
 
 /// Without the feature there is nothing to hunt.
 #[cfg(not(feature = "planted"))]
-pub(crate) fn planted(_seeds_max: u64, _out: &mut dyn Write) -> anyhow::Result<bool> {
+pub(crate) fn planted(_seeds_max: u64, _jobs: usize, _out: &mut dyn Write) -> anyhow::Result<bool> {
     anyhow::bail!("no bugs are planted in this build: build with --features planted")
 }

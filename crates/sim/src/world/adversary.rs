@@ -256,13 +256,13 @@ impl World {
 
     /// What the worker has just sent arrives late, and it sleeps through the answer.
     fn smother(&mut self, number: usize) -> u64 {
-        let length_us = self.lasting((14_800, 16_500));
+        let length_us = self.lasting((15_000, 15_900));
         let until_us = self.now_us() + length_us;
         if let Some(conn) = self.workers[number].conn {
             self.stall_stream(conn, true, until_us);
         }
         let falls_asleep_us = self.chance.adversary.below(4_000) * MS;
-        let wakes_us = length_us + self.chance.adversary.below(600) * MS;
+        let wakes_us = length_us + self.chance.adversary.below(300) * MS;
         let life = self.workers[number].life;
         self.after(falls_asleep_us, Event::WorkerSleeps { worker: number, life });
         self.after(falls_asleep_us.max(wakes_us), Event::WorkerWakes { worker: number, life });

@@ -1,6 +1,6 @@
-//! The keeper's one loop: wait, reap, listen, enforce, collect, start, deliver.
+//! The keeper's one loop: wait, reap, listen, enforce, collect, record, start, tell.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -66,6 +66,9 @@ pub(super) struct Keeper {
     /// Ended, and neither in the spool nor sent.
     pub(super) ended: Vec<KeeperExited>,
     watch_at_ms: u64,
+    /// Ended, known to the worker, and not in the spool, which could not be written. Until they are durable elsewhere
+    /// nothing new is started: it would have to run again if muster died now.
+    pub(super) unspooled: BTreeSet<u64>,
     /// When the worker is told of what has ended, if nothing is a reason to tell it before.
     deliver_at_ms: Option<u64>,
 }
@@ -103,6 +106,7 @@ impl Keeper {
             abandoned: false,
             ended: Vec::new(),
             watch_at_ms: 0,
+            unspooled: BTreeSet::new(),
             deliver_at_ms: None,
             options,
         })
@@ -132,8 +136,10 @@ impl Keeper {
             }
             self.enforce(now)?;
             self.collect(now)?;
+            self.record()?;
             self.start_queued(now)?;
-            self.deliver(now)?;
+            self.record()?;
+            self.tell(now)?;
         }
         Ok(())
     }
@@ -290,7 +296,7 @@ impl Keeper {
     }
 
     fn start_queued(&mut self, now: Now) -> io::Result<()> {
-        while !self.queue.is_empty() && now.boottime_ms < self.until_ms {
+        while !self.queue.is_empty() && self.unspooled.is_empty() && now.boottime_ms < self.until_ms {
             let Some(slot) = self.slots.iter().position(|slot| slot.attempt.is_none()) else { return Ok(()) };
             let Some(start) = self.queue.pop_front() else { return Ok(()) };
             fail::fail_point!("keeper_before_spawn");
@@ -309,25 +315,24 @@ impl Keeper {
     }
 
     /// First the spool, then the worker: what the worker knows of, a successor can find.
-    fn deliver(&mut self, now: Now) -> io::Result<()> {
+    fn record(&mut self) -> io::Result<()> {
         if !self.ended.is_empty() {
             fail::fail_point!("keeper_before_spool");
             if let Err(error) = self.spool.append(&self.ended) {
-                complain(&format!(
-                    "cannot write the spool: {error}; if muster is killed now, finished attempts run again"
-                ));
+                complain(&format!("cannot write the spool: {error}; nothing is started until what ended is recorded"));
+                self.unspooled.extend(self.ended.iter().map(|exited| exited.token));
             }
             fail::fail_point!("keeper_after_spool");
             for exited in self.ended.drain(..) {
                 self.link.push(keeper_event::Kind::Exited(exited))?;
             }
         }
-        self.tell(now)
+        Ok(())
     }
 
     /// Tells the worker, or waits a little for company while there is enough to do without it.
     fn tell(&mut self, now: Now) -> io::Result<()> {
-        let busy = self.queue.len() >= self.slots.len() * DELIVER_QUEUE_PER_SLOT_MIN;
+        let busy = self.unspooled.is_empty() && self.queue.len() >= self.slots.len() * DELIVER_QUEUE_PER_SLOT_MIN;
         if busy && self.link.wants_to_write() {
             let at = *self.deliver_at_ms.get_or_insert(now.monotonic_ms + DELIVER_WAIT_MS);
             if now.monotonic_ms < at {

@@ -29,7 +29,10 @@ impl Keeper {
             keeper_request::Kind::Forget(forget) => {
                 self.contexts.remove(&forget.run);
             }
-            keeper_request::Kind::Acknowledge(done) => self.spool.acknowledge(&done.tokens),
+            keeper_request::Kind::Acknowledge(done) => {
+                self.spool.acknowledge(&done.tokens);
+                self.unspooled.retain(|token| !done.tokens.contains(token));
+            }
         }
         Ok(())
     }
