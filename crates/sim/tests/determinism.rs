@@ -1,6 +1,8 @@
 //! A seed means one history, byte for byte: shown by telling some seeds twice, the second time on another thread and
 //! after other seeds.
 
+#![expect(clippy::disallowed_methods, reason = "a world must not depend on the thread that runs it")]
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 fn history(seed: u64) -> String {

@@ -191,11 +191,6 @@ impl World {
         self.now_us() + length_us
     }
 
-    pub(super) fn worker_sleeps(&mut self, number: usize, life: u64) {
-        let worker = &mut self.workers[number];
-        worker.asleep |= worker.life == life;
-    }
-
     fn pause_host(&mut self, number: usize) -> u64 {
         let length_us = self.lasting((100, 40_000));
         self.workers[number].frozen = true;

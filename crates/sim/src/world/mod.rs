@@ -13,6 +13,7 @@ mod event;
 mod keepers;
 mod leader;
 mod log;
+mod pauses;
 mod planning;
 mod sessions;
 mod streams;

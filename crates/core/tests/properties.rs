@@ -1,0 +1,134 @@
+//! Properties of the state machine over random histories.
+
+mod steps;
+
+use std::collections::BTreeMap;
+
+use muster_core::{LogPosition, Refusal, Reply, State, invariants, retry};
+use muster_proto::v1::command::Kind;
+use muster_proto::v1::*;
+use proptest::prelude::*;
+use steps::{Machine, history, results};
+
+fn restored(state: &State) -> State {
+    let records: Vec<_> = state.snapshot_records().collect();
+    State::from_snapshot_records(records).expect("what was written can be read")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_history_keeps_the_invariants_and_the_results(batches in history()) {
+        let mut machine = Machine::new();
+        let mut known = BTreeMap::new();
+        for batch in &batches {
+            machine.apply(batch);
+            prop_assert_eq!(invariants::check(&machine.state), Ok(()), "after {:?}", batch);
+            let now = results(&machine.state);
+            for (task, result) in &known {
+                // Tasks of an archived run have left memory.
+                prop_assert!(now.get(task).is_none_or(|held| held == result), "{:?} was {:?}", task, result);
+            }
+            known.extend(now);
+        }
+    }
+
+    #[test]
+    fn a_snapshot_at_any_point_equals_straight_replay(batches in history(), cut in any::<prop::sample::Index>()) {
+        let mut machine = Machine::new();
+        let cut = cut.index(batches.len());
+        let mut other = None;
+        for (done, batch) in batches.iter().enumerate() {
+            if done == cut {
+                other = Some(restored(&machine.state));
+            }
+            let applied = machine.apply(batch);
+            if let Some(other) = &mut other {
+                let (at, entry) = machine.log.last().expect("just applied");
+                prop_assert_eq!(&other.apply(*at, entry), &applied, "entry {}", at.index);
+            }
+        }
+        let other = other.expect("the cut is within the history");
+        prop_assert_eq!(other.checksum(), machine.state.checksum());
+        prop_assert_eq!(invariants::check(&other), Ok(()));
+        let mut straight = State::new();
+        machine.log.iter().for_each(|(at, entry)| drop(straight.apply(*at, entry)));
+        prop_assert_eq!(straight.checksum(), machine.state.checksum());
+    }
+
+    #[test]
+    fn the_plan_holds_on_an_unchanged_state(batches in history(), credits in 0..5u32) {
+        let mut machine = Machine::new();
+        for batch in &batches {
+            machine.apply(batch);
+            let grants = machine.plan(credits);
+            let mut asked: BTreeMap<u64, u32> = BTreeMap::new();
+            grants.iter().for_each(|grant| *asked.entry(grant.session).or_default() += 1);
+            prop_assert!(asked.values().all(|leases| *leases <= credits), "{:?} for {} credits", asked, credits);
+            let all = u32::try_from(grants.len()).expect("bounded");
+            let entry = LogEntry {
+                commands: vec![Command { kind: Some(Kind::GrantLeases(GrantLeases { grants })) }],
+                ..LogEntry::default()
+            };
+            let at = LogPosition { index: machine.at.index + 1, ..machine.at };
+            let applied = restored(&machine.state).apply(at, &entry);
+            prop_assert_eq!(&applied.replies[0], &Ok(Reply::LeasesGranted { granted: all, refused: 0 }));
+        }
+    }
+
+    #[test]
+    fn chunks_that_come_twice_or_out_of_order_make_the_same_run(
+        sizes in prop::collection::vec(0..5u32, 1..6),
+        mess in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+    ) {
+        let chunks = chunks_of(&sizes);
+        let clean = submitted(chunks.iter());
+        let messy = submitted(mess.iter().map(|pick| pick.get(&chunks)).chain(&chunks));
+        prop_assert_eq!(clean.runs().map(muster_core::view::run_summary).collect::<Vec<_>>(),
+            messy.runs().map(muster_core::view::run_summary).collect::<Vec<_>>());
+        let names = |state: &State| {
+            state.runs().flat_map(|run| run.tasks().map(|task| task.name().to_owned()).collect::<Vec<_>>()).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(names(&clean), names(&messy));
+    }
+
+    #[test]
+    fn backoff_grows_up_to_its_limit_and_never_falls_below_its_minimum(
+        least in 0..u64::MAX / 4, most in 0..u64::MAX / 4, retry in 1..200u32,
+    ) {
+        let options = RunOptions { retry_backoff_ms: least, retry_backoff_ms_max: most, ..RunOptions::default() };
+        let (now, next) = (retry::backoff_ms(retry, &options), retry::backoff_ms(retry + 1, &options));
+        prop_assert!(least <= now && now <= next && next <= most.max(least), "{} then {}", now, next);
+        prop_assert_eq!(retry::backoff_ms(1, &options), least);
+    }
+}
+
+fn chunks_of(sizes: &[u32]) -> Vec<AddTasks> {
+    let mut first = 0;
+    let chunk = |(seq, size): (u32, &u32)| {
+        let names = first..first + size;
+        first += size;
+        let tasks = names.map(|index| TaskSpec { name: format!("t{index}"), ..TaskSpec::default() }).collect();
+        AddTasks { run_id: "r".into(), seq, tasks }
+    };
+    (0..).zip(sizes).map(chunk).collect()
+}
+
+/// A run whose chunks came so. A chunk is taken, or refused because one before it is missing.
+fn submitted<'a>(chunks: impl Iterator<Item = &'a AddTasks>) -> State {
+    let mut state = State::new();
+    let mut apply = |kind: Kind| {
+        let at = LogPosition { term: 1, index: state.applied().index + 1 };
+        let entry = LogEntry { commands: vec![Command { kind: Some(kind) }], ..LogEntry::default() };
+        state.apply(at, &entry).replies.remove(0)
+    };
+    let options = Some(RunOptions::default());
+    apply(Kind::OpenRun(OpenRun { run_id: "r".into(), options, ..OpenRun::default() })).expect("opened");
+    for chunk in chunks {
+        let answer = apply(Kind::AddTasks(chunk.clone()));
+        let fine = matches!(answer, Ok(Reply::TasksAdded { .. }) | Err(Refusal::Precondition(_)));
+        assert!(fine, "chunk {}: {answer:?}", chunk.seq);
+    }
+    state
+}
