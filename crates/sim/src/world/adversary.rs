@@ -243,9 +243,7 @@ impl World {
         let length_us = self.lasting((100, 25_000));
         let until_us = self.now_us() + length_us;
         let to_leader = self.chance.adversary.chance(500);
-        if let Some(conn) = self.workers[number].conn {
-            self.stall_stream(conn, to_leader, until_us);
-        }
+        self.stall_worker(number, to_leader, until_us);
         until_us
     }
 
@@ -253,9 +251,7 @@ impl World {
     fn smother(&mut self, number: usize) -> u64 {
         let length_us = self.lasting((15_000, 15_900));
         let until_us = self.now_us() + length_us;
-        if let Some(conn) = self.workers[number].conn {
-            self.stall_stream(conn, true, until_us);
-        }
+        self.stall_worker(number, true, until_us);
         let falls_asleep_us = self.chance.adversary.below(4_000) * MS;
         let wakes_us = length_us + self.chance.adversary.below(300) * MS;
         let life = self.workers[number].life;

@@ -67,11 +67,12 @@ impl World {
     pub(super) fn open_stream(&mut self, worker: usize, term: u64) -> u64 {
         let conn = self.number();
         let now_us = self.now_us();
+        let [to_leader_us, to_worker_us] = self.workers[worker].stalled_until_us;
         let stream = Stream {
             worker,
             term,
-            to_leader_us: now_us,
-            to_worker_us: now_us,
+            to_leader_us: now_us.max(to_leader_us),
+            to_worker_us: now_us.max(to_worker_us),
             broken: false,
             leader_done: false,
             worker_done: false,
@@ -146,9 +147,12 @@ impl World {
         }
     }
 
-    /// Nothing arrives in one direction for a while; then all of it.
-    pub(super) fn stall_stream(&mut self, conn: u64, to_leader: bool, until_us: u64) {
-        if let Some(stream) = self.streams.get_mut(conn) {
+    /// Nothing of a worker arrives in one direction for a while; then all of it.
+    pub(super) fn stall_worker(&mut self, number: usize, to_leader: bool, until_us: u64) {
+        let worker = &mut self.workers[number];
+        let stalled = &mut worker.stalled_until_us[usize::from(!to_leader)];
+        *stalled = (*stalled).max(until_us);
+        if let Some(stream) = worker.conn.and_then(|conn| self.streams.open.get_mut(&conn)) {
             let last_us = if to_leader { &mut stream.to_leader_us } else { &mut stream.to_worker_us };
             *last_us = (*last_us).max(until_us);
         }

@@ -39,6 +39,8 @@ pub(super) struct Worker {
     tick_at_ms: Option<u64>,
     /// Nobody can be reached before this time.
     pub(super) cut_until_us: u64,
+    /// What it sends, and what it is sent, does not arrive before these times.
+    pub(super) stalled_until_us: [u64; 2],
     pub(super) keeper: Option<Keeper>,
 }
 
@@ -118,6 +120,7 @@ impl World {
                 conn: None,
                 tick_at_ms: None,
                 cut_until_us: 0,
+                stalled_until_us: [0, 0],
                 keeper: None,
             });
             self.agenda.at(joins_at_us, Event::ProcessStarts { worker: number, life: 0 });
