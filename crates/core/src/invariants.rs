@@ -1,7 +1,7 @@
 //! The rules that the state must keep at every log index, checked by a full recount. Used by tests and by the
 //! simulator after every event; far too slow for production.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_proto::outcome::Class;
 use muster_proto::v1::{Ledger, TaskResult};
@@ -44,6 +44,8 @@ pub fn check(state: &State) -> Result<(), Violation> {
 fn no_starvation(state: &State) -> Result<(), Violation> {
     let (mut ready, mut delayed) = (0, 0);
     for run in state.live_runs() {
+        let queues = state.index.ready.range((run.key(), 0)..=(run.key(), u32::MAX));
+        let queued: BTreeSet<u32> = queues.flat_map(|(_, queue)| queue.iter().map(|key| key.3)).collect();
         for (index, task) in (0u32..).zip(run.tasks()) {
             let Phase::Pending { not_before } = *task.phase() else { continue };
             let at = (run.key(), index);
@@ -53,11 +55,7 @@ fn no_starvation(state: &State) -> Result<(), Violation> {
                 task.after().iter().filter_map(|before| run.task(*before)?.result()).any(|r| !is_passed(Some(r)));
             let waiting = state.index.waiting.get(&at).map_or(0, |open| *open as usize);
             let is_delayed = state.index.delayed.contains(&(not_before, at));
-            let is_ready = state
-                .index
-                .ready
-                .range((at.0, 0)..=(at.0, u32::MAX))
-                .any(|(_, queue)| queue.iter().any(|key| key.3 == index));
+            let is_ready = queued.contains(&index);
             let expected = (open == 0 && not_before <= state.log_time(), open == 0 && not_before > state.log_time());
             if dead || waiting != open || (is_ready, is_delayed) != expected {
                 let name = task.name();

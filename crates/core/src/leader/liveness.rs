@@ -117,7 +117,7 @@ impl Liveness {
         Self { timing, ..Self::default() }
     }
 
-    /// This node leads from now on: every session of the state gets one full TTL, whatever the old leader thought of it.
+    /// This node leads from now on: every session of the state gets one full TTL, whatever the old leader thought.
     pub fn became_leader(&mut self, now_ms: u64, sessions: impl IntoIterator<Item = u64>) {
         self.sessions = sessions.into_iter().map(|session| (session, Entry::new(now_ms))).collect();
         self.ticked_at_ms = Some(now_ms);

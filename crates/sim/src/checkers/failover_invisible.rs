@@ -18,6 +18,8 @@ const RECONNECT_MS: u64 = 1_000;
 #[derive(Default)]
 pub(super) struct FailoverInvisible {
     workers: BTreeMap<u64, String>,
+    /// When a leader last answered each session.
+    answered: BTreeMap<u64, u64>,
     /// Until when trouble of a worker lasted.
     disturbed: BTreeMap<String, u64>,
     /// Times that cost workers the leader: end, length.
@@ -35,6 +37,9 @@ impl Checker for FailoverInvisible {
         match *fact {
             Fact::SessionOpened { session, worker } => {
                 self.workers.insert(session, worker.name.clone());
+            }
+            Fact::Answered { session } => {
+                self.answered.insert(session, at.now_us);
             }
             Fact::Disturbed { worker, until_us } => {
                 let until = self.disturbed.entry(worker.to_owned()).or_default();
@@ -77,7 +82,9 @@ impl FailoverInvisible {
     fn has_cause(&mut self, at: Moment, session: u64) -> bool {
         let window_us = at.now_us.saturating_sub(CAUSE_MS_MAX * MS);
         let until_us = self.workers.get(&session).and_then(|worker| self.disturbed.get(worker));
-        if until_us.is_some_and(|until_us| *until_us >= window_us) {
+        // A session that never came back after the trouble may outlive several leaders, each of which waits its time.
+        let answered_us = self.answered.get(&session).copied().unwrap_or(0);
+        if until_us.is_some_and(|until_us| *until_us >= window_us.min(answered_us)) {
             return true;
         }
         while self.absences.front().is_some_and(|(end_us, _)| *end_us < window_us) {
@@ -118,7 +125,9 @@ mod tests {
     fn trouble_of_the_worker_or_a_long_absence_is_a_cause() {
         let disturbed = Fact::Disturbed { worker: "w", until_us: 100_000_000 };
         assert!(history(&[(90, disturbed.clone()), (130, expired())]).is_ok());
-        assert!(history(&[(90, disturbed), (190, expired())]).is_err(), "long ago");
+        let back = Fact::Answered { session: 1 };
+        assert!(history(&[(90, disturbed.clone()), (110, back), (190, expired())]).is_err(), "long ago, it was back");
+        assert!(history(&[(90, disturbed), (190, expired())]).is_ok(), "it never came back");
         assert!(history(&[(100, Fact::LeaderGone), (110, Fact::LeaderElected), (126, expired())]).is_ok());
     }
 }

@@ -1,5 +1,5 @@
-//! Clients: each submits one run in chunks, repeats what is not answered, cancels, and follows the run to its end. Every
-//! answer is remembered as a promise.
+//! Clients: each submits one run in chunks, repeats what is not answered, cancels, and follows the run to its end.
+//! Every answer is remembered as a promise.
 
 use muster_core::{Refusal, Reply};
 use muster_proto::v1::command::Kind;
