@@ -1,5 +1,6 @@
-//! Which environment variables the tasks of a run get. Nothing is inherited: a run carries its environment, and only
-//! what is on the allow-list gets into it, because it is stored with the run.
+//! Which environment variables the tasks of a run get. Nothing is inherited: a run carries its environment. For
+//! commands only what is on the allow-list gets into it, because it is stored with the run; tests of a framework get
+//! all of it, because they would from the framework itself.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -50,6 +51,9 @@ pub(crate) const ALLOWED_BY_DEFAULT: [&str; 33] = [
 /// option that fits such a name does let it through.
 pub(crate) const SECRET_BY_DEFAULT: [&str; 6] = ["*TOKEN*", "*SECRET*", "*PASSW*", "*CREDENTIAL*", "*_KEY", "GOOGLE_*"];
 
+/// Variables of muster's own: those of a run around this one mean nothing to its tasks.
+const OWN: &str = "MUSTER_*";
+
 /// One `--env` option.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum EnvOption {
@@ -82,17 +86,28 @@ impl EnvOption {
     }
 }
 
-/// The environment of a run, sorted by name: what `all` holds and the allow-list or an option lets through, then what
-/// options set.
+/// The environment of a run of commands, sorted by name: what `all` holds and the allow-list or an option lets
+/// through, then what options set.
 pub(crate) fn select(all: impl Iterator<Item = (OsString, OsString)>, options: &[EnvOption]) -> Vec<EnvVar> {
+    chosen(all, options, |name| fits(&ALLOWED_BY_DEFAULT, name) && !fits(&SECRET_BY_DEFAULT, name))
+}
+
+/// The environment of a run of a framework's tests: as [`select`], but all of it, except what is muster's own.
+pub(crate) fn select_all(all: impl Iterator<Item = (OsString, OsString)>, options: &[EnvOption]) -> Vec<EnvVar> {
+    chosen(all, options, |name| !fits(&[OWN], name))
+}
+
+fn chosen(
+    all: impl Iterator<Item = (OsString, OsString)>,
+    options: &[EnvOption],
+    by_default: impl Fn(&OsStr) -> bool,
+) -> Vec<EnvVar> {
     let extra = options.iter().filter_map(|option| match option {
         EnvOption::Allow(pattern) => Some(pattern.as_str()),
         EnvOption::Set(..) => None,
     });
     let extra: Vec<&str> = extra.collect();
-    let fits = |patterns: &[&str], name: &OsStr| patterns.iter().any(|p| matches(p.as_bytes(), name.as_bytes()));
-    let allowed =
-        |name: &OsStr| fits(&extra, name) || (fits(&ALLOWED_BY_DEFAULT, name) && !fits(&SECRET_BY_DEFAULT, name));
+    let allowed = |name: &OsStr| fits(&extra, name) || by_default(name);
     let mut chosen: BTreeMap<OsString, OsString> = all.filter(|(name, _)| allowed(name)).collect();
     for option in options {
         if let EnvOption::Set(name, value) = option {
@@ -101,6 +116,10 @@ pub(crate) fn select(all: impl Iterator<Item = (OsString, OsString)>, options: &
     }
     let bytes = |text: OsString| Bytes::from(text.into_vec());
     chosen.into_iter().map(|(key, value)| EnvVar { key: bytes(key), value: bytes(value) }).collect()
+}
+
+fn fits(patterns: &[&str], name: &OsStr) -> bool {
+    patterns.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()))
 }
 
 /// Whether `name` fits `pattern`, in which `*` stands for any bytes.
@@ -143,6 +162,19 @@ mod tests {
             [("CARGO_HOME", "/c"), ("CARGO_REGISTRY_TOKEN", "x"), ("NODE_AUTH_TOKEN", "y"), ("GOOGLE_API_KEY", "z")];
         assert_eq!(names(&[], &secret), ["CARGO_HOME=/c"]);
         assert_eq!(names(&["NODE_*"], &secret), ["CARGO_HOME=/c", "NODE_AUTH_TOKEN=y"]);
+    }
+
+    #[test]
+    fn tests_of_a_framework_get_everything_but_what_is_musters_own() {
+        let all = [("PATH", "/bin"), ("GITHUB_TOKEN", "y"), ("MUSTER_SLOT", "3"), ("MUSTER_A", "4")];
+        let names = |options: &[EnvOption]| -> Vec<String> {
+            let all = all.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+            let text = |var: EnvVar| String::from_utf8_lossy(&var.key).into_owned();
+            select_all(all, options).into_iter().map(text).collect()
+        };
+        assert_eq!(names(&[]), ["GITHUB_TOKEN", "PATH"]);
+        let more = [EnvOption::Allow("MUSTER_A".into()), EnvOption::Set("B".into(), "1".into())];
+        assert_eq!(names(&more), ["B", "GITHUB_TOKEN", "MUSTER_A", "PATH"]);
     }
 
     #[test]

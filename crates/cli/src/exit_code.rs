@@ -5,6 +5,8 @@ use std::fmt;
 
 /// The command did what it was asked to.
 pub(crate) const OK: u8 = 0;
+/// Some test failed, or what a framework does when all have ended.
+pub(crate) const FAILED: u8 = 1;
 /// The command line, or what it names, is wrong.
 pub(crate) const USAGE: u8 = 2;
 /// Some task has no result of its own, or a report that was asked for is incomplete.

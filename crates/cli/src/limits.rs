@@ -55,8 +55,37 @@ pub(crate) const READ_TRIES_MAX: u32 = 5;
 pub(crate) const SLOTS_MAX: u32 = 4_096;
 /// Most `--env` options.
 pub(crate) const ENV_OPTIONS_MAX: usize = 1_024;
+/// Requests to the worker of this process that wait.
+pub(crate) const CONTROL_MAX: usize = 16;
+
+/// Silence of a process that has ended, before what it has sent counts as all of it.
+pub(crate) const COLLECT_DRAIN: Duration = Duration::from_millis(200);
+/// Longest wait for a process to end that has said that there is no list.
+pub(crate) const COLLECT_END_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Bytes read at once of a list of tests.
+pub(crate) const COLLECT_READ_BYTES: usize = 64 << 10;
+/// Bytes shown of what a framework printed before it ended early: the end of it.
+pub(crate) const COLLECT_OUTPUT_BYTES_MAX: u64 = 16 << 10;
+/// Longest wait for a framework to end after its last test: reports, coverage.
+pub(crate) const FINISH_WAIT_MAX: Duration = Duration::from_secs(300);
+/// Silence while it does, before a line says so.
+pub(crate) const FINISH_WAIT_SILENT: Duration = Duration::from_secs(2);
+/// Bytes shown of what it prints meanwhile: the end of it.
+pub(crate) const FINISH_OUTPUT_BYTES_MAX: u64 = 1 << 20;
+/// Largest output of a failed test that is shown whole; of a larger one, its beginning and end are.
+pub(crate) const FAILURE_OUTPUT_BYTES_MAX: u64 = 64 << 10;
+/// Bytes of outputs in a JUnit file altogether; the beginnings and ends of those beyond it.
+pub(crate) const JUNIT_OUTPUT_BYTES_MAX: u64 = 64 << 20;
+/// Reasons for skipping that are counted apart from one another.
+pub(crate) const SKIP_REASONS_MAX: usize = 1_000;
+/// How many of them are shown.
+pub(crate) const SKIP_REASONS_SHOWN_MAX: usize = 5;
 
 const _: () = {
+    assert!(COLLECT_DRAIN.as_millis() < COLLECT_END_WAIT_MAX.as_millis());
+    assert!(FINISH_WAIT_SILENT.as_millis() < FINISH_WAIT_MAX.as_millis());
+    assert!(FAILURE_OUTPUT_BYTES_MAX < JUNIT_OUTPUT_BYTES_MAX);
+    assert!(SKIP_REASONS_SHOWN_MAX < SKIP_REASONS_MAX);
     assert!(COLUMNS_MIN < COLUMNS_DEFAULT);
     assert!(NAME_COLUMNS_MAX < TASK_NAME_BYTES_MAX);
     assert!(PLAIN_PROGRESS_EVERY.as_millis() < PLAIN_PROGRESS_IDLE_EVERY.as_millis());

@@ -148,7 +148,7 @@ fn a_damaged_log_is_named_and_nothing_is_changed() {
 #[test]
 fn wrong_arguments_are_usage_errors() {
     let sandbox = Sandbox::new();
-    sandbox.run("run").exits(2).says("--cmds");
+    sandbox.run("run").exits(4).says("--cmds");
     sandbox.run("run --cmds jobs.txt --timeout soon").exits(2).says("30s");
     sandbox.run("nonsense").exits(2);
     sandbox.run("attach last").exits(2).says("no runs");

@@ -68,6 +68,9 @@ impl MainLoop {
         for effect in gathered.rest {
             self.carry_out_one(effect);
         }
+        let granted = gathered.dispatched.values().flatten().map(|(_, task)| task.run).collect();
+        self.tell_drained(&granted);
+        self.tell_ended(&gathered.ended);
         self.shared.signals.changed(gathered.changed);
         for run in gathered.ended {
             self.shared.signals.ended(run);

@@ -31,6 +31,8 @@ pub const REPORTS_IN_FLIGHT_MAX: u32 = 16;
 pub const LEASES_MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// Runs whose directory and environment a session is known to have; older ones are told again.
 pub const CONTEXTS_TOLD_MAX: usize = 512;
+/// Ended runs that a worker which comes back is told of, newest first.
+pub const RUNS_ENDED_TOLD_MAX: usize = 1_024;
 /// How long a new stream may take to say hello, in milliseconds.
 pub const HELLO_MS_MAX: u64 = 10_000;
 /// Ticks of the silence counter in one heartbeat.
@@ -92,9 +94,11 @@ const _: () = {
     assert!(LEASES_MESSAGE_BYTES_MAX + RUN_OPTIONS_BYTES_MAX < wire::MESSAGE_BYTES_MAX);
     assert!(PAGE_BYTES_MAX + ROW_BYTES_MAX + wire::TASK_SPEC_BYTES_MAX < wire::MESSAGE_BYTES_MAX);
     assert!(wire::OUTPUT_HEAD_BYTES_MAX + wire::OUTPUT_TAIL_BYTES_MAX < ROW_BYTES_MAX / 4);
+    assert!(wire::DETAIL_FILE_BYTES_MAX + wire::PROPERTIES_BYTES_MAX < ROW_BYTES_MAX / 4);
     assert!(WATCH_GATHER_MS < PROGRESS_MS_MIN && PROGRESS_MS_MIN < WATCH_STALL_MS_MAX);
     assert!(ARCHIVE_BLOCK_BYTES_MAX + ROW_BYTES_MAX + wire::TASK_SPEC_BYTES_MAX < ARCHIVE_BLOCK_DECODED_BYTES_MAX);
     assert!(ARCHIVE_ORDER_ENTRIES_MAX * 5 < ARCHIVE_BLOCK_DECODED_BYTES_MAX);
     assert!(ARCHIVE_PAGE_TASKS_MAX as usize <= ARCHIVE_BLOCK_TASKS_MAX);
+    assert!(RUNS_ENDED_TOLD_MAX >= CONTEXTS_TOLD_MAX && RUNS_ENDED_TOLD_MAX * 10 < wire::MESSAGE_BYTES_MAX);
     assert!(TICKS_PER_HEARTBEAT >= 2, "a process that is gone is noticed well before the next heartbeat");
 };

@@ -12,6 +12,7 @@
 //! The loop never waits for a worker, a watcher or a file: it sends into bounded queues without waiting, and
 //! watches read the state themselves.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ use crate::limits::{ARCHIVE_SHUTDOWN_MS_MAX, INBOX_BATCH_EVENTS_MAX, SHUTDOWN_MS
 use crate::pending::{Origin, Pending, ReplySender};
 use crate::refusal::{End, Failure};
 use crate::shared::Shared;
-use crate::worker_sessions::{Sessions, WorkerEvent};
+use crate::worker_sessions::{Sessions, WorkerEvent, phases};
 
 /// Everything that the main loop reacts to.
 #[derive(Debug)]
@@ -124,6 +125,8 @@ pub(crate) struct MainLoop {
     pub(crate) leadership: Leadership,
     /// Something changed that may let the scheduler grant more.
     pub(crate) plan_due: bool,
+    /// Runs of which nothing waits for a lease; those who hold leases of them have been told.
+    pub(crate) drained: BTreeSet<u64>,
     in_flight: Vec<Origin>,
     time_is_due: bool,
     last_entry_at: Duration,
@@ -141,6 +144,7 @@ impl MainLoop {
             sessions: Sessions::default(),
             leadership: Leadership::default(),
             plan_due: false,
+            drained: BTreeSet::new(),
             in_flight: Vec::new(),
             time_is_due: false,
             last_entry_at,
@@ -222,7 +226,10 @@ impl MainLoop {
         self.shared.set_leads(now.is_leader);
         if now.is_leader {
             tracing::info!(term = now.term, "this node leads");
-            self.shared.read(|state| self.sessions.begin_term(state));
+            self.shared.read(|state| {
+                self.sessions.begin_term(state);
+                self.drained = phases::drained(state);
+            });
             self.archiver.begin_term();
             self.plan_due = true;
             if before.term > 0 {

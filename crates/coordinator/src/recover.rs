@@ -16,6 +16,7 @@ use crate::config::LocalRecovery;
 use crate::consensus::ProposeError;
 use crate::limits::ENTRY_BYTES_MAX;
 use crate::shared::Shared;
+use crate::worker_sessions::reports::hold_to_limits;
 
 /// Why recovery could not be completed.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +103,7 @@ fn tell(shared: &Shared, session: &GoneSession, found: u32, repeated: u32, unrea
     let GoneSession { worker, pid, .. } = session;
     let mut text = format!(
         "the host process (pid {pid}) of worker {worker} had ended: {found} finished attempts were found again, \
-         {repeated} were cut short and run again"
+         {repeated} others run again, whether they had begun or not"
     );
     if let Some(why) = unreadable {
         text.push_str(&format!("; finished attempts that were not yet recorded run again, because {why}"));
@@ -130,8 +131,9 @@ async fn propose(shared: &Shared, last_entry_at: &mut Duration, kind: Kind) -> R
     Ok(reply.unwrap_or(Ok(Reply::Done))?)
 }
 
-/// Reports in commands that fit into an entry.
-pub(crate) fn finish_attempts(session: u64, reports: Vec<AttemptReport>) -> Vec<FinishAttempts> {
+/// Reports, held to their limits, in commands that fit into an entry.
+pub(crate) fn finish_attempts(session: u64, mut reports: Vec<AttemptReport>) -> Vec<FinishAttempts> {
+    hold_to_limits(&mut reports);
     let mut commands = Vec::new();
     let (mut command, mut bytes) = (FinishAttempts { session, reports: Vec::new() }, 0);
     for report in reports {
@@ -154,12 +156,13 @@ mod tests {
 
     #[test]
     fn reports_are_cut_into_entries_without_losing_any() {
-        let report = |token| AttemptReport { token, message: "x".repeat(100_000), ..Default::default() };
-        let commands = finish_attempts(3, (0..50).map(report).collect());
+        let output_tail = muster_proto::Bytes::from(vec![b'x'; muster_proto::limits::OUTPUT_TAIL_BYTES_MAX]);
+        let report = |token| AttemptReport { token, output_tail: output_tail.clone(), ..Default::default() };
+        let commands = finish_attempts(3, (0..1_000).map(report).collect());
         assert!(commands.len() > 3);
         assert!(commands.iter().all(|command| command.session == 3 && command.encoded_len() < ENTRY_BYTES_MAX));
         let tokens: Vec<_> = commands.iter().flat_map(|command| &command.reports).map(|report| report.token).collect();
-        assert_eq!(tokens, (0..50).collect::<Vec<_>>());
+        assert_eq!(tokens, (0..1_000).collect::<Vec<_>>());
         assert_eq!(finish_attempts(3, Vec::new()), []);
     }
 }

@@ -8,7 +8,7 @@ use tonic::Status;
 use crate::main_loop::MainLoop;
 use crate::pending::Origin;
 use crate::refusal::{Failure, refused};
-use crate::worker_sessions::dispatch;
+use crate::worker_sessions::{dispatch, phases};
 
 type Answer = Result<Reply, Refusal>;
 
@@ -61,18 +61,21 @@ impl MainLoop {
         }
     }
 
-    /// The session has this stream now. One that comes back is told again what it holds, and what is wanted back.
+    /// The session has this stream now. One that comes back is told again what it holds, what is wanted
+    /// back, and which runs are over.
     fn welcome(&mut self, connection: u64, session: u64, existed: bool) {
-        let sessions = &mut self.sessions;
+        let (sessions, drained) = (&mut self.sessions, &self.drained);
         let bound = self.shared.read(|state| {
             let session = state.session(session)?;
             let early = sessions.bind(connection, session)?;
             let held: Vec<_> = session.leases().collect();
             let told = sessions.told(session.id())?;
-            Some((early, dispatch::leases(state, told, &held), dispatch::revokes(state, &held)))
+            let missed = if existed { phases::missed(state, session, drained) } else { Vec::new() };
+            let revokes = dispatch::revokes(state, &held).into_iter().map(Kind::Revoke);
+            Some((early, dispatch::leases(state, told, &held), revokes.chain(missed).collect::<Vec<_>>()))
         });
         // The session or its stream is over already.
-        let Some((early, leases, revokes)) = bound else { return };
+        let Some((early, leases, others)) = bound else { return };
         let config = &self.shared.config;
         let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let welcome = Welcome {
@@ -84,7 +87,7 @@ impl MainLoop {
         tracing::debug!(session, connection, existed, leases = leases.len(), "welcome");
         self.sessions.send(session, Kind::Welcome(welcome));
         leases.into_iter().for_each(|leases| self.sessions.send(session, Kind::Leases(leases)));
-        revokes.into_iter().for_each(|revoke| self.sessions.send(session, Kind::Revoke(revoke)));
+        others.into_iter().for_each(|message| self.sessions.send(session, message));
         early.into_iter().for_each(|said| self.said(connection, session, said));
     }
 

@@ -2,10 +2,12 @@
 //! loop: a new leader begins with nothing but the sessions in the replicated state, and gives each a full TTL.
 //!
 //! [`stream`] is the gRPC side (one task for each stream, which only brings events), [`outbox`] the way back,
-//! [`dispatch`] makes messages of leases, [`silence`] counts ticks and says what is over.
+//! [`dispatch`] makes messages of leases, [`phases`] tells how far runs are, [`silence`] counts ticks and says what is
+//! over.
 
 pub(crate) mod dispatch;
 pub(crate) mod outbox;
+pub(crate) mod phases;
 pub(crate) mod reports;
 pub(crate) mod silence;
 pub(crate) mod stream;
@@ -274,6 +276,18 @@ impl Sessions {
     pub(crate) fn told(&mut self, session: u64) -> Option<&mut Told> {
         let soft = self.soft.get_mut(&session)?;
         soft.connection.is_some().then_some(&mut soft.told)
+    }
+
+    /// Forgets that workers were told of these runs; gives the sessions with a stream that were, with their runs.
+    pub(crate) fn forget_runs(&mut self, runs: &[u64]) -> Vec<(u64, Vec<u64>)> {
+        let mut knew = Vec::new();
+        for (session, soft) in self.soft.iter_mut().filter(|(_, soft)| soft.connection.is_some()) {
+            let of_session: Vec<_> = runs.iter().copied().filter(|run| soft.told.forget(*run)).collect();
+            if !of_session.is_empty() {
+                knew.push((*session, of_session));
+            }
+        }
+        knew
     }
 
     /// What was to end of the session did not: silence is counted anew.

@@ -68,7 +68,7 @@ async fn spooled_reports_are_recorded_before_the_session_is_given_up() {
     assert_eq!((ledger.passed, ledger.failed, ended.attempts, ended.attempts_repeated), (2, 1, 4, 1));
     assert!(ledger.closes());
     let note = watched.notes.iter().find(|note| note.kind() == NoteKind::Recovered).expect("noted");
-    assert!(note.text.contains("2 finished attempts") && note.text.contains("1 were cut short"), "{}", note.text);
+    assert!(note.text.contains("2 finished attempts") && note.text.contains("1 others run again"), "{}", note.text);
 }
 
 #[tokio::test(start_paused = true)]

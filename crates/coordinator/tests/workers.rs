@@ -232,7 +232,7 @@ async fn a_second_stream_of_the_same_session_replaces_the_first() {
     let hello = FakeWorker::hello("w", 5, 2, 2);
     let mut old = with_leases(FakeWorker::connect(&host.dialer(), hello.clone()).await, 2).await;
     let mut new = FakeWorker::connect(&host.dialer(), hello).await;
-    assert_eq!(old.hear().await.expect_err("replaced").code(), Code::Aborted);
+    assert_eq!(old.hear_end().await.code(), Code::Aborted);
     new.hear_until("the leases", |worker| worker.held.len() == 2).await;
     new.finish(Outcome::Passed).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -382,7 +382,7 @@ async fn a_worker_that_reports_without_waiting_is_cut_off() {
         let reports = vec![report(&lease, Outcome::Failed)];
         worker.say(Said::Reports(muster_proto::v1::Reports { seq, reports })).await;
     }
-    let cut = worker.hear().await.expect_err("cut off");
+    let cut = worker.hear_end().await;
     assert_eq!(cut.code(), Code::ResourceExhausted, "{cut}");
     host.consensus.hold(false);
     host.until("the result", |state| state.run_by_id("run-1").is_some_and(|run| run.ended())).await;

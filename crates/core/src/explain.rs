@@ -53,6 +53,11 @@ fn pending(state: &State, run: &Run, task: &Task, not_before_us: u64) -> Vec<Str
     if !state.sessions().any(|session| session.could_ever_fit(task.fit())) {
         return no_worker_can(state, task.fit());
     }
+    let owner = state.pinned_to(run, task.group(), task.fit()).and_then(|owner| state.session(owner));
+    if let Some(owner) = owner {
+        let (group, worker) = (task.group(), owner.name());
+        return vec![format!("pending: its group {group} stays on one worker, and that is {worker}")];
+    }
     let ahead = state.ready_count().saturating_sub(1);
     vec![format!("pending: fits, waits for a free slot; {ahead} other tasks are ready")]
 }

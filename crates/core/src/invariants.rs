@@ -36,6 +36,7 @@ pub fn check(state: &State) -> Result<(), Violation> {
         cancel_wins(run)?;
     }
     no_starvation(state)?;
+    groups(state)?;
     one_lease(state)?;
     capacity(state)
 }
@@ -45,7 +46,7 @@ fn no_starvation(state: &State) -> Result<(), Violation> {
     let (mut ready, mut delayed) = (0, 0);
     for run in state.live_runs() {
         let queues = state.index.ready.range((run.key(), 0)..=(run.key(), u32::MAX));
-        let queued: BTreeSet<u32> = queues.flat_map(|(_, queue)| queue.iter().map(|key| key.3)).collect();
+        let queued: BTreeSet<u32> = queues.flat_map(|(_, queue)| queue.indices()).collect();
         for (index, task) in (0u32..).zip(run.tasks()) {
             let Phase::Pending { not_before } = *task.phase() else { continue };
             let at = (run.key(), index);
@@ -78,6 +79,36 @@ fn no_starvation(state: &State) -> Result<(), Violation> {
             "no_starvation",
             format!("{queued} tasks are queued and {waiting} delayed, not {ready}, {delayed}"),
         );
+    }
+    Ok(())
+}
+
+/// What the scheduler knows of groups equals a recount; what is pinned is held by one session.
+fn groups(state: &State) -> Result<(), Violation> {
+    for (&(key, fit), ready) in &state.index.ready {
+        let expected_us = |index| state.run(key).map_or(0, |run| state.expected_us(run, index));
+        if !ready.is_ranked(expected_us) {
+            return violation(
+                "no_starvation",
+                format!("the groups of run key {key}, fit {fit}, stand in a wrong order"),
+            );
+        }
+    }
+    if !state.groups_are_right() {
+        return violation("no_starvation", format!("the groups differ from a recount: {:?}", state.index.groups));
+    }
+    for run in state.live_runs().filter(|run| run.options().groups_pinned) {
+        let mut holder = BTreeMap::new();
+        let leased = run.tasks().filter(|task| task.group() > 0).filter_map(|task| Some((task, task.lease()?.session)));
+        for (task, session) in leased {
+            if *holder.entry(task.group()).or_insert(session) != session {
+                let (group, id) = (task.group(), run.id());
+                return violation(
+                    "pinned_group_one_worker",
+                    format!("group {group} of run {id} is leased to two sessions"),
+                );
+            }
+        }
     }
     Ok(())
 }

@@ -12,8 +12,11 @@ pub const RUN_SUMMARIES_MAX: usize = 10_000;
 pub const RUNS_FORGOTTEN_MAX: usize = 1_000_000;
 /// Tasks that are not archived, over all runs.
 pub const TASKS_LIVE_MAX: u64 = 10_000_000;
-/// Output excerpts of failed attempts kept in the state, per run; beyond it only the files have them.
+/// Output excerpts of failed attempts and properties of tests kept in the state, per run; beyond it only the files have
+/// the output, and nobody the properties.
 pub const RUN_KEPT_OUTPUT_BYTES_MAX: u64 = 32 << 20;
+/// How long a cancelled run waits for the rest of its tasks to be submitted, in log time.
+pub const CANCELLED_OPEN_MS_MAX: u64 = 60_000;
 /// Ended attempts kept with a task; older preempted and lost ones are dropped first, their count stays.
 pub const TASK_ATTEMPTS_KEPT_MAX: usize = 32;
 /// Sessions of workers at one time.
@@ -49,5 +52,6 @@ const _: () = {
     assert!(PLAN_GRANTS_MAX >= SESSION_LEASES_MAX as usize);
     assert!(TASKS_LIVE_MAX >= wire::RUN_TASKS_MAX as u64);
     assert!(RUN_SUMMARIES_MAX >= RUNS_LIVE_MAX);
+    assert!(CANCELLED_OPEN_MS_MAX > 2 * LEASE_TTL_MS, "a client has time to find another coordinator");
     assert!(TASK_ATTEMPTS_KEPT_MAX >= 8);
 };

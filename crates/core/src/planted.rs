@@ -32,12 +32,16 @@ pub enum Bug {
     ExpireOnWaking,
     /// A worker is answered although the end of its leases is on its way through the log.
     AnswerWhileEnding,
+    /// A pinned group is leased to several workers at once.
+    SplitPinnedGroup,
+    /// A pinned group is anybody's as soon as no lease of it is held.
+    MovePinnedGroup,
     /// An echo that a worker reads late revives leases that it could not renew in time.
     ReviveFenced,
 }
 
 /// Every planted bug.
-pub const ALL: [Bug; 15] = [
+pub const ALL: [Bug; 17] = [
     Bug::SkipFencing,
     Bug::RetryOffByOne,
     Bug::GrantAfterCancel,
@@ -52,6 +56,8 @@ pub const ALL: [Bug; 15] = [
     Bug::SkipBackoff,
     Bug::ExpireOnWaking,
     Bug::AnswerWhileEnding,
+    Bug::SplitPinnedGroup,
+    Bug::MovePinnedGroup,
     Bug::ReviveFenced,
 ];
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use muster_proto::v1::snapshot_record::Kind;
 use muster_proto::v1::{
-    KeyValue, Resource, SnapshotHeader, SnapshotRecord, SnapshotRun, SnapshotSession, SnapshotTask, SnapshotTasks,
-    SnapshotTrailer, TaskSpec, TaskState,
+    GroupPin, KeyValue, Resource, SnapshotHeader, SnapshotRecord, SnapshotRun, SnapshotSession, SnapshotTask,
+    SnapshotTasks, SnapshotTrailer, TaskSpec, TaskState,
 };
 use muster_proto::version::SNAPSHOT_FORMAT;
 use muster_proto::{Bytes, Message};
@@ -124,6 +124,8 @@ fn run_records(run: &Run) -> impl Iterator<Item = Kind> + '_ {
         archive_digest: run.archived.clone().unwrap_or_default(),
         kept_output_bytes: run.kept_output_bytes,
         ended: run.ended,
+        pins: run.pins.iter().map(|(group, session)| GroupPin { group: *group, session: *session }).collect(),
+        closes_at_log_time_us: run.closes_at.map_or(0, LogTime::us),
     };
     let chunks = (0..run.tasks.len()).step_by(RECORD_TASKS_MAX).map(|start| {
         let tasks = run.tasks.iter_from(start).take(RECORD_TASKS_MAX).map(task_record).collect();
@@ -141,6 +143,8 @@ fn task_record(task: &Task) -> SnapshotTask {
         granted: task.granted,
         returned: task.returned,
         attempts: task.attempts.clone(),
+        item_is_name: task.item_is_name,
+        group: task.group,
         ..SnapshotTask::default()
     };
     match task.phase {
@@ -255,6 +259,8 @@ impl Reader {
             sealed: summary.sealed,
             ended: record.ended,
             cancel: (record.cancel_mode != 0).then_some(Cancel { reason, mode }),
+            closes_at: (record.closes_at_log_time_us > 0).then(|| LogTime::from_us(record.closes_at_log_time_us)),
+            pins: Arc::new(record.pins.iter().map(|pin| (pin.group, pin.session)).collect()),
             opened_wall_ms: summary.opened_wall_ms,
             ended_wall_ms: summary.ended_wall_ms,
             opened_log_time: LogTime::from_us(record.opened_log_time_us),
@@ -317,8 +323,9 @@ fn task_of(record: SnapshotTask) -> Option<Task> {
         TaskState::Ended => Phase::Ended(record.result()),
         TaskState::Unspecified => return None,
     };
-    let mut task = Task::new(TaskSpec { name: record.name, ..spec.clone() }, record.expected_us);
-    task.derive(&spec);
+    let item = if record.item_is_name { record.name.clone() } else { spec.item.clone() };
+    let spec = TaskSpec { name: record.name, item, group: record.group, ..spec };
+    let mut task = Task::new(spec, record.expected_us);
     task.phase = phase;
     task.front = record.front;
     task.granted = record.granted;

@@ -98,13 +98,23 @@ pub fn lease(state: &State, at: TaskRef) -> Option<LeaseMessage> {
         timeout_ms: if spec.timeout_ms > 0 { spec.timeout_ms } else { options.timeout_ms },
         grace_ms: options.grace_ms,
         expected_us: task.expected_us,
+        item: spec.item,
+        group: spec.group,
+        isolate: task.crashed_last(),
     })
 }
 
 /// What all leases of a run share.
 pub fn run_context(run: &Run) -> RunContext {
     let options = run.options();
-    RunContext { run: run.key(), run_id: run.id().to_owned(), cwd: options.cwd.clone(), env: options.env.clone() }
+    RunContext {
+        run: run.key(),
+        run_id: run.id().to_owned(),
+        cwd: options.cwd.clone(),
+        env: options.env.clone(),
+        runner: options.runner.clone(),
+        groups_pinned: options.groups_pinned,
+    }
 }
 
 /// All sessions.

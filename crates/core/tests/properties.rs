@@ -8,7 +8,7 @@ use muster_core::{LogPosition, Refusal, Reply, State, invariants, retry};
 use muster_proto::v1::command::Kind;
 use muster_proto::v1::*;
 use proptest::prelude::*;
-use steps::{Machine, history, results};
+use steps::{Machine, Step, history, results};
 
 fn restored(state: &State) -> State {
     let records: Vec<_> = state.snapshot_records().collect();
@@ -75,6 +75,59 @@ proptest! {
             let applied = restored(&machine.state).apply(at, &entry);
             prop_assert_eq!(&applied.replies[0], &Ok(Reply::LeasesGranted { granted: all, refused: 0 }));
         }
+    }
+
+    #[test]
+    fn a_pinned_group_is_never_with_two_sessions_and_moves_only_when_its_session_cannot_go_on(batches in history()) {
+        let mut machine = Machine::new();
+        let mut owners: BTreeMap<(u64, u32), u64> = BTreeMap::new();
+        for batch in &batches {
+            machine.apply(batch);
+            let state = &machine.state;
+            for run in state.live_runs().filter(|run| run.options().groups_pinned) {
+                for task in run.tasks().filter(|task| task.group() > 0) {
+                    let Some(lease) = task.lease() else { continue };
+                    let before = owners.insert((run.key(), task.group()), lease.session);
+                    let Some(before) = before.filter(|before| *before != lease.session) else { continue };
+                    let able = state.session(before).is_some_and(|old| !old.draining() && old.could_ever_fit(task.fit()));
+                    // It may have been drained, and taken back, within the entry.
+                    let touched = batch.steps.iter().any(|step| matches!(step, Step::Drain { .. } | Step::Lose { .. }));
+                    prop_assert!(!able || touched, "group {} went from {} to {}", task.group(), before, lease.session);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_ready_task_is_granted_in_the_end(batches in history()) {
+        let mut machine = Machine::new();
+        batches.iter().for_each(|batch| drop(machine.apply(batch)));
+        let hello = |name: &str| RegisterWorker {
+            name: name.into(),
+            slots: 2,
+            leases_max: 3,
+            resources: vec![Resource { name: "memory".into(), amount: 9 }],
+            ..RegisterWorker::default()
+        };
+        machine.apply_kinds(vec![Kind::RegisterWorker(hello("one")), Kind::RegisterWorker(hello("two"))]);
+        for _ in 0..400 {
+            let grants = machine.plan(3);
+            let leased: Vec<_> = machine.state.sessions().flat_map(|session| {
+                let id = session.id();
+                session.leases().map(move |(token, task)| (id, token, task)).collect::<Vec<_>>()
+            }).collect();
+            prop_assert!(machine.state.ready_count() == 0 || !grants.is_empty() || !leased.is_empty(), "nothing moves");
+            let passed = leased.into_iter().map(|(session, token, task)| {
+                let mut report = AttemptReport { task: Some(task), token, ..AttemptReport::default() };
+                report.set_outcome(Outcome::Passed);
+                Kind::FinishAttempts(FinishAttempts { session, reports: vec![report] })
+            });
+            let kinds = passed.chain([Kind::GrantLeases(GrantLeases { grants })]).collect();
+            machine.apply_kinds(kinds);
+            prop_assert_eq!(invariants::check(&machine.state), Ok(()));
+        }
+        let left = machine.state.runs().map(|run| run.ledger().unaccounted()).sum::<u64>();
+        prop_assert_eq!(left, 0, "400 rounds and more than a minute of log time are enough for all of it");
     }
 
     #[test]

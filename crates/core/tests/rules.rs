@@ -344,3 +344,44 @@ fn a_run_without_tasks_ends_at_once_and_is_not_green() {
     world.seal(0).expect("sealed");
     assert_eq!(world.summary().exit_code(), 4);
 }
+
+/// The ledger of a cancelled run counts everything that its client asked for.
+#[test]
+fn tasks_that_come_after_the_cancel_are_cancelled_at_once_and_counted() {
+    let mut world = World::new();
+    world.open(RunOptions { max_fail: 1, ..Default::default() }).expect("opened");
+    world.add(0, vec![task("a"), task("b")]).expect("added");
+    world.register("w", 1);
+    world.schedule();
+    world.finish(0, Outcome::Failed).expect("taken");
+    assert_eq!(world.summary().verdict(), Verdict::Unspecified, "its client is not done");
+    assert_eq!(world.add(1, vec![task("c"), after("d", &[2])]), Ok(Reply::TasksAdded { tasks: 4 }));
+    assert!(matches!(world.add(2, vec![task("a")]), Err(Refusal::Invalid(_))), "names are still looked at");
+    assert!(matches!(world.seal(3), Err(Refusal::Precondition(_))), "one is missing");
+    assert_eq!(world.schedule(), 0);
+    assert_eq!(world.seal(4), Ok(Reply::Done));
+    assert_eq!(world.ledger(), Ledger { selected: 4, failed: 1, cancelled: 3, ..Default::default() });
+    assert_eq!((world.summary().verdict(), world.summary().exit_code()), (Verdict::Failed, 1));
+}
+
+#[test]
+fn a_cancelled_run_whose_client_never_comes_back_ends_by_itself() {
+    let mut world = World::new();
+    world.open(RunOptions { deadline_ms: 100_000, ..Default::default() }).expect("opened");
+    world.add(0, vec![task("a")]).expect("added");
+    world.cancel(CancelMode::Kill).expect("cancelled");
+    let records: Vec<_> = world.state.snapshot_records().collect();
+    let state = muster_core::State::from_snapshot_records(records).expect("restored");
+    let mut restored = World { state, index: world.index, term: 1, elapsed_us: 0 };
+    for world in [&mut world, &mut restored] {
+        let due_ms = world.state.next_wakeup_ms().expect("it is waited for until then");
+        assert_eq!(due_ms, muster_core::limits::CANCELLED_OPEN_MS_MAX);
+        let step_ms = muster_core::limits::ENTRY_ELAPSED_US_MAX / 1_000;
+        (0..due_ms / step_ms).for_each(|_| world.pass_time_ms(step_ms));
+        assert_eq!(world.summary().verdict(), Verdict::Cancelled);
+        assert_eq!(world.state.next_wakeup_ms(), None);
+        assert!(matches!(world.add(1, vec![task("b")]), Err(Refusal::Precondition(_))), "too late");
+        assert_eq!(world.seal(2), Ok(Reply::Done), "and no reason to complain");
+        assert_eq!(world.ledger(), Ledger { selected: 1, cancelled: 1, ..Default::default() });
+    }
+}

@@ -135,6 +135,7 @@ fn task(entry: &Entry, name: String) -> Result<TaskSpec, LineProblem> {
             .iter()
             .map(|(name, amount)| Resource { name: name.clone(), amount: *amount })
             .collect(),
+        ..TaskSpec::default()
     };
     check_size(&spec)?;
     Ok(spec)

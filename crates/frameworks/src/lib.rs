@@ -1,7 +1,8 @@
-//! What muster can run: one file per test framework, each of which lists tests as tasks.
+//! What muster can run: one module for each test framework, each of which lists tests as tasks.
 //!
-//! The set is closed, and its first member is the plain command ([`command`]): a file with one command a line, or a
-//! glob with a command for each file. Listing reads files and directories and starts nothing.
+//! The set is closed. Its first member is the plain command ([`command`]): a file with one command a line, or a glob
+//! with a command for each file; its listing reads files and directories and starts nothing. The second is [`pytest`],
+//! whose tests only pytest itself can list.
 
 pub mod command;
 pub mod error;
@@ -9,6 +10,7 @@ mod glob;
 mod json_lines;
 pub mod limits;
 mod naming;
+pub mod pytest;
 mod split;
 
 pub use error::{LineProblem, ListError};
@@ -20,16 +22,19 @@ pub use split::SplitError;
 pub enum Framework {
     /// Any program: its exit code is the result.
     Command,
+    /// Python's pytest: each test is a task.
+    Pytest,
 }
 
 impl Framework {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Command];
+    pub const ALL: [Self; 2] = [Self::Command, Self::Pytest];
 
     /// The name that `RunOptions.framework` carries.
     pub fn name(self) -> &'static str {
         match self {
             Self::Command => "command",
+            Self::Pytest => "pytest",
         }
     }
 }

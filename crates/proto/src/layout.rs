@@ -82,6 +82,11 @@ impl DataDir {
         self.archives().join(format!("{run}.{hex}.mar"))
     }
 
+    /// Muster's own files for test frameworks.
+    pub fn plugins(&self) -> PathBuf {
+        self.root.join("plugins")
+    }
+
     /// Files on their way to their place.
     pub fn tmp(&self) -> PathBuf {
         self.root.join("tmp")

@@ -10,6 +10,8 @@ pub const RUN_TASKS_MAX: u32 = 1_000_000;
 pub const RUN_ID_BYTES_MAX: usize = 64;
 /// Longest task name; longer names are cut by the client and end in a digest.
 pub const TASK_NAME_BYTES_MAX: usize = 1024;
+/// Longest name that a runner knows a test by. Unlike a task's name it is never cut.
+pub const TASK_ITEM_BYTES_MAX: usize = 16 << 10;
 /// Largest encoded task specification.
 pub const TASK_SPEC_BYTES_MAX: usize = 256 << 10;
 /// Output kept with a failed attempt: its beginning.
@@ -24,6 +26,12 @@ pub const METRICS_MAX: usize = 64;
 pub const METRICS_BYTES_MAX: usize = 16 << 10;
 /// Longest metric name and longest metric unit.
 pub const METRIC_NAME_BYTES_MAX: usize = 128;
+/// Longest file name in a test's detail, and longest name of its phase.
+pub const DETAIL_FILE_BYTES_MAX: usize = 4 << 10;
+/// Most properties of one attempt.
+pub const PROPERTIES_MAX: usize = 64;
+/// Keys and values of all properties of one attempt together.
+pub const PROPERTIES_BYTES_MAX: usize = 8 << 10;
 /// Rows in one page of a listing.
 pub const PAGE_ROWS_MAX: u32 = 1_000;
 /// Running tests shown in one progress message.
@@ -34,5 +42,6 @@ pub const OUTPUT_CHUNK_BYTES_MAX: usize = 64 << 10;
 const _: () = {
     assert!(ADD_TASKS_BYTES_MAX + TASK_SPEC_BYTES_MAX < MESSAGE_BYTES_MAX);
     assert!(OUTPUT_HEAD_BYTES_MAX + OUTPUT_TAIL_BYTES_MAX < TASK_SPEC_BYTES_MAX);
-    assert!(TASK_NAME_BYTES_MAX < TASK_SPEC_BYTES_MAX);
+    assert!(TASK_NAME_BYTES_MAX < TASK_ITEM_BYTES_MAX && TASK_ITEM_BYTES_MAX < TASK_SPEC_BYTES_MAX);
+    assert!(DETAIL_FILE_BYTES_MAX + PROPERTIES_BYTES_MAX < TASK_SPEC_BYTES_MAX);
 };

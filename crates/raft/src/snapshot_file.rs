@@ -22,6 +22,7 @@ use crate::disk::Disk;
 use crate::error::ReadError;
 use crate::limits::{SNAPSHOT_BUFFER_BYTES, SNAPSHOT_RECORD_BYTES_MAX};
 use crate::membership::{MembershipRecord, PositionRecord};
+use crate::type_config::{LogId, position};
 
 const MAGIC: [u8; 8] = *b"MUSTSNAP";
 const KIND_HEAD: u8 = 1;
@@ -97,7 +98,8 @@ pub(crate) fn load(disk: &dyn Disk, path: &Path) -> Result<(SnapshotHead, State)
     if let Some(failure) = records.failure {
         return Err(failure);
     }
-    let state = state.map_err(|error| records.frames.damaged(error.to_string()))?;
+    let mut state = state.map_err(|error| records.frames.damaged(error.to_string()))?;
+    state.stands_at(position(&LogId::from(&head.last)));
     Ok((head, state))
 }
 

@@ -8,7 +8,7 @@ use muster_proto::v1::{Outcome, TaskResult};
 use crate::fact::{Fact, How};
 
 /// Things that are counted, in the order in which they are printed.
-const NAMES: [&str; 26] = [
+const NAMES: [&str; 28] = [
     "runs opened",
     "submissions repeated or refused",
     "leases granted",
@@ -35,6 +35,8 @@ const NAMES: [&str; 26] = [
     "leader pauses",
     "faults at workers",
     "replica comparisons",
+    "tasks in groups",
+    "tasks for a runner",
 ];
 
 /// Counters, by place in the list of names.
@@ -72,6 +74,10 @@ impl Tally {
             Fact::LeaderPaused => counts[23] += 1,
             Fact::Disturbed { .. } => counts[24] += 1,
             Fact::Checksums { .. } => counts[25] += 1,
+            Fact::TaskAdded { spec, .. } => {
+                counts[26] += u64::from(spec.group > 0);
+                counts[27] += u64::from(!spec.item.is_empty());
+            }
             _ => {}
         }
     }

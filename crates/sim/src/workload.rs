@@ -1,9 +1,10 @@
-//! What clients submit. A task's command says what its attempts do (`argv` = behaviour, mean milliseconds, percent),
-//! and the simulated keepers do just that; so what really happened is known for every attempt.
+//! What clients submit. A task's command says what its attempts do (`argv` = behaviour, mean milliseconds, percent), or
+//! its item does (the same behind a word), and the simulated keepers do just that; so what really happened is known for every attempt.
 
 use muster_proto::Bytes;
 use muster_proto::v1::{
-    AddTasks, CancelMode, CancelReason, CommandSpec, KeyValue, Lease, OpenRun, Outcome, Resource, RunOptions, TaskSpec,
+    AddTasks, CancelMode, CancelReason, CommandSpec, KeyValue, Lease, OpenRun, Outcome, Resource, RunOptions,
+    RunnerSpec, TaskSpec,
 };
 
 use crate::limits::MS;
@@ -36,7 +37,7 @@ impl RunPlan {
         let options = self.open.options.as_ref().expect("made here");
         let budget = u64::from(2 * options.retries + options.crash_retries + options.infra_retries + 3);
         let each = |spec: &TaskSpec| {
-            let (_, mean_ms, _) = behaviour_of(spec.command.as_ref());
+            let (_, mean_ms, _) = behaviour_of(spec.command.as_ref(), &spec.item);
             2 * mean_ms + options.grace_ms + options.retry_backoff_ms_max + 1_000
         };
         self.chunks.iter().flat_map(|chunk| &chunk.tasks).map(each).sum::<u64>() * budget
@@ -75,16 +76,18 @@ fn command(behaviour: Behaviour, mean_ms: u64, percent: u64) -> CommandSpec {
     CommandSpec { argv: argv.into_iter().map(Bytes::from).collect(), ..CommandSpec::default() }
 }
 
-fn behaviour_of(command: Option<&CommandSpec>) -> (Behaviour, u64, u64) {
+fn behaviour_of(command: Option<&CommandSpec>, item: &str) -> (Behaviour, u64, u64) {
     let argv = command.map_or(&[][..], |command| &command.argv);
-    let text = |index: usize| argv.get(index).and_then(|arg| std::str::from_utf8(arg).ok()).unwrap_or("");
+    let of_command = |index: usize| argv.get(index).and_then(|arg| std::str::from_utf8(arg).ok());
+    let of_item = |index: usize| item.split(' ').nth(index + 1);
+    let text = |index: usize| if item.is_empty() { of_command(index) } else { of_item(index) }.unwrap_or("");
     let behaviour = BEHAVIOURS.iter().find(|(_, word)| *word == text(0)).map_or(Behaviour::Pass, |(known, _)| *known);
     (behaviour, text(1).parse().unwrap_or(1), text(2).parse().unwrap_or(0))
 }
 
 /// How one attempt goes: how long it takes, and what comes of it.
 pub(crate) fn attempt(lease: &Lease, rng: &mut Rng) -> (u64, Outcome) {
-    let (behaviour, mean_ms, percent) = behaviour_of(lease.command.as_ref());
+    let (behaviour, mean_ms, percent) = behaviour_of(lease.command.as_ref(), &lease.item);
     let mut duration_us = rng.between((mean_ms * MS / 2, mean_ms * MS * 3 / 2)).max(1);
     let bad = rng.chance(percent * 10);
     let outcome = match behaviour {
@@ -108,8 +111,15 @@ pub(crate) fn attempt(lease: &Lease, rng: &mut Rng) -> (u64, Outcome) {
 /// Draws a run: its options, its tasks in chunks, what its client will do with it.
 pub(crate) fn draw_run(rng: &mut Rng, number: usize, until_us: u64) -> RunPlan {
     let run_id = format!("run{number}");
-    let options = draw_options(rng);
-    let tasks = draw_tasks(rng);
+    let mut options = draw_options(rng);
+    let mut tasks = draw_tasks(rng);
+    if rng.chance(400) {
+        give_to_runner(rng, &mut options, &mut tasks);
+    }
+    if rng.chance(500) {
+        options.groups_pinned = rng.chance(500);
+        put_into_groups(rng, &mut tasks);
+    }
     let chunk = rng.between((1, 1 + tasks.len() as u64)) as usize;
     let chunks = (0..).zip(tasks.chunks(chunk));
     let chunks = chunks.map(|(seq, tasks)| AddTasks { run_id: run_id.clone(), seq, tasks: tasks.to_vec() }).collect();
@@ -117,6 +127,33 @@ pub(crate) fn draw_run(rng: &mut Rng, number: usize, until_us: u64) -> RunPlan {
     let open = OpenRun { run_id, client: format!("client{number}"), project, options: Some(options) };
     let open_at_us = rng.below(until_us * 2 / 3);
     RunPlan { open, chunks, open_at_us, cancels: draw_cancels(rng, open_at_us), begins_again_pm: rng.below(400) }
+}
+
+/// Some tasks are executed by a runner; the name of some of them is its own.
+fn give_to_runner(rng: &mut Rng, options: &mut RunOptions, tasks: &mut [TaskSpec]) {
+    options.runner = Some(RunnerSpec { plugin: "simulated".into(), ..RunnerSpec::default() });
+    for task in tasks {
+        if rng.chance(200) {
+            continue;
+        }
+        let argv = task.command.take().map_or_else(Vec::new, |command| command.argv);
+        let words: Vec<_> = argv.iter().map(|arg| String::from_utf8_lossy(arg)).collect();
+        task.item = format!("{} {}", task.name, words.join(" "));
+        if rng.chance(500) {
+            task.name.clone_from(&task.item);
+        }
+    }
+}
+
+/// Neighbours share a group, or tasks from anywhere do; some are in none.
+fn put_into_groups(rng: &mut Rng, tasks: &mut [TaskSpec]) {
+    let (size, scattered) = (rng.between((1, 12)) as u32, rng.chance(300));
+    let groups = 1 + tasks.len() as u64 / u64::from(size);
+    let alone_pm = pick_pm(rng);
+    for (index, task) in (0u32..).zip(tasks) {
+        let group = if scattered { 1 + rng.below(groups) as u32 } else { 1 + index / size };
+        task.group = if rng.chance(alone_pm) { 0 } else { group };
+    }
 }
 
 fn draw_options(rng: &mut Rng) -> RunOptions {

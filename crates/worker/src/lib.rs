@@ -5,9 +5,10 @@
 //! of its own) is the parent of everything that is started; it outlives the worker by as long as it takes to kill all
 //! that. What had ended by then is in the spool, from which a successor learns it ([`recover_spool`]).
 //!
-//! A process that empties its environment, leaves its process group *and* its session, is only found while its keeper
-//! lives; control groups, which would find it always, are not used yet.
+//! A process that empties its environment, leaves its process group *and* its session, is found while its keeper lives,
+//! and afterwards where the kernel allowed the keeper a control group.
 
+mod cgroup;
 mod clock;
 mod error;
 mod frames;
@@ -18,6 +19,7 @@ mod leftovers;
 pub mod limits;
 mod main_loop;
 mod metrics;
+mod oom;
 mod procfs;
 mod recover;
 mod report;
@@ -30,7 +32,8 @@ mod uplink;
 use std::ffi::OsString;
 
 use muster_proto::layout::DataDir;
-use muster_proto::v1::{KeyValue, Resource};
+use muster_proto::v1::{KeyValue, Prepare, Resource, RunnersEnded};
+use tokio::sync::oneshot;
 
 pub use error::WorkerError;
 pub use identity::{Liveness, is_of_another_boot, own_identity, process_is_alive};
@@ -57,6 +60,24 @@ pub struct WorkerConfig {
     pub data: DataDir,
     /// Program and first arguments of a keeper, such as `[current_exe, "keeper"]`.
     pub keeper_command: Vec<OsString>,
+}
+
+/// What the process around a worker asks of it.
+#[derive(Debug)]
+pub enum Control {
+    /// Load the runner of a run that is about to be opened. `{plugin}` in its arguments is filled in.
+    Prepare {
+        /// See there.
+        prepare: Prepare,
+        /// Told when the loaded process is gone: before its time, or because it was to end. Dropped when that cannot be
+        /// known any more.
+        ended: oneshot::Sender<RunnersEnded>,
+    },
+    /// End the runners of a run in order; what was prepared is told of it through its `ended`.
+    EndRunners {
+        /// The run.
+        run_id: String,
+    },
 }
 
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated from worker.proto")]

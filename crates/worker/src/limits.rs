@@ -49,8 +49,38 @@ pub const SHUTDOWN_MS_MAX: u64 = 10_000;
 pub(crate) const METRICS_READ_BYTES_MAX: u64 = METRICS_BYTES_MAX as u64;
 /// Lines of a metrics file that are quoted when they are wrong.
 pub(crate) const METRICS_BAD_LINES_QUOTED_MAX: usize = 3;
+/// Between two attempts to remove a control group whose processes were killed.
+pub(crate) const CGROUP_LOOK_MS: u64 = 2;
+/// With less space than this on the disk of the outputs, a failure may be the disk's.
+pub(crate) const OUTPUT_DISK_FREE_BYTES_MIN: u64 = 64 << 10;
+/// Largest frame between the keeper and a runner.
+pub const RUNNER_FRAME_BYTES_MAX: usize = 8 << 20;
+/// Frames for a runner that it has not read yet; beyond it, it is cut off.
+pub(crate) const RUNNER_BACKLOG_BYTES_MAX: usize = 16 << 20;
+/// Connections that have not said yet whose they are.
+pub(crate) const RUNNER_STRANGERS_MAX: usize = 64;
+/// How long a forked runner may take to connect.
+pub(crate) const RUNNER_CONNECT_MS_MAX: u64 = 60_000;
+/// How long an idle runner that has lost its connection may take to connect again.
+pub(crate) const RUNNER_RECONNECT_MS_MAX: u64 = 2_000;
+/// How long a runner may hold a teardown back until it knows its next test; usually it is told before.
+pub(crate) const RUNNER_HOLD_MS_MAX: u64 = 1_000;
+/// How long a runner may take to give shared fixtures back.
+pub(crate) const RUNNER_STOP_MS_MAX: u64 = 300_000;
+/// How long a template may take for its framework's end.
+pub(crate) const TEMPLATE_FINISH_MS_MAX: u64 = 300_000;
+/// Runners of a run that may end, one after another, before they have run a test.
+pub(crate) const RUNNER_DEATHS_IDLE_MAX: u32 = 3;
+/// Properties of a test that are kept, keys and values together.
+pub(crate) const RUNNER_PROPERTIES_BYTES_MAX: usize = 16 << 10;
+/// What a runner printed past its test's capture is copied into the test's output up to this.
+pub(crate) const RUNNER_PRINTED_BYTES_MAX: u64 = 64 << 20;
+/// Longest path of a unix socket that every system takes.
+pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 100;
 
 const _: () = {
+    assert!(RUNNER_PROPERTIES_BYTES_MAX + 3 * muster_proto::limits::MESSAGE_TEXT_BYTES_MAX < SPOOL_RECORD_BYTES_MAX);
+    assert!(RUNNER_FRAME_BYTES_MAX < RUNNER_BACKLOG_BYTES_MAX);
     assert!(TASK_SPEC_BYTES_MAX + MESSAGE_BYTES_MAX < FRAME_BYTES_MAX);
     assert!(FRAME_BYTES_MAX < KEEPER_BACKLOG_BYTES_MAX);
     assert!(SPOOL_RECORD_BYTES_MAX as u64 * 4 <= SPOOL_BYTES_MAX);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use muster_core::agent::{Agent, Input};
 use muster_proto::v1::{RegisterWorker, keeper_event};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
@@ -16,13 +17,14 @@ use crate::limits::{SHUTDOWN_MS_MAX, SLOTS_MAX};
 use crate::report::Composed;
 use crate::session::{End, Session};
 use crate::uplink::{LinkEvent, Uplink};
-use crate::{WorkerConfig, clock};
+use crate::{Control, WorkerConfig, clock};
 
 /// Everything that can happen to a worker.
 enum Event {
     Link(LinkEvent),
     Keeper(io::Result<Vec<keeper_event::Kind>>),
     Composed(Result<Vec<Composed>, tokio::task::JoinError>),
+    Control(Control),
     Tick,
     Shutdown,
     Overdue,
@@ -33,6 +35,14 @@ struct Stopping<F> {
     shutdown: Pin<Box<F>>,
     /// Set once shutting down.
     overdue_at: Option<Instant>,
+}
+
+/// What comes from outside the session.
+struct Outside<F> {
+    stopping: Stopping<F>,
+    control: mpsc::Receiver<Control>,
+    /// Nobody will ask for anything more.
+    control_closed: bool,
 }
 
 /// Executes what the coordinator behind `channel` leases to this worker, until `shutdown`.
@@ -46,16 +56,18 @@ struct Stopping<F> {
 pub async fn run(
     config: WorkerConfig,
     channel: Channel,
+    control: mpsc::Receiver<Control>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), WorkerError> {
     if config.slots == 0 || config.slots > SLOTS_MAX {
         return Err(WorkerError::Config(format!("{} slots: from 1 to {SLOTS_MAX}", config.slots)));
     }
     let mut uplink = Uplink::new(channel);
-    let mut stopping = Stopping { shutdown: Box::pin(shutdown), overdue_at: None };
+    let stopping = Stopping { shutdown: Box::pin(shutdown), overdue_at: None };
+    let mut outside = Outside { stopping, control, control_closed: false };
     loop {
         let mut session = Session::new(&config, Agent::new(hello(&config)?));
-        match run_session(&mut session, &mut uplink, &mut stopping).await {
+        match run_session(&mut session, &mut uplink, &mut outside).await {
             Ok(End::Over(reason)) => {
                 tracing::warn!("the session is over: {reason}");
                 uplink.redial();
@@ -89,13 +101,13 @@ fn hello(config: &WorkerConfig) -> Result<RegisterWorker, WorkerError> {
 async fn run_session<F: Future<Output = ()>>(
     session: &mut Session<'_>,
     uplink: &mut Uplink,
-    stopping: &mut Stopping<F>,
+    outside: &mut Outside<F>,
 ) -> Result<End, WorkerError> {
-    if stopping.overdue_at.is_some() {
+    if outside.stopping.overdue_at.is_some() {
         return Ok(End::Finished);
     }
     loop {
-        match next_event(session, uplink, stopping).await {
+        match next_event(session, uplink, outside).await {
             Event::Link(LinkEvent::Connected) => session.feed(Input::Connected),
             Event::Link(LinkEvent::Said(said)) => session.feed(Input::Message(said)),
             Event::Link(LinkEvent::Lost(reason)) => {
@@ -110,10 +122,11 @@ async fn run_session<F: Future<Output = ()>>(
                 session.composed(batch);
             }
             Event::Composed(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+            Event::Control(asked) => session.asked(asked),
             Event::Tick => session.feed(Input::Tick),
             Event::Shutdown => {
                 let wait = session.grace_ms_max.saturating_add(SHUTDOWN_MS_MAX);
-                stopping.overdue_at = Some(Instant::now() + Duration::from_millis(wait));
+                outside.stopping.overdue_at = Some(Instant::now() + Duration::from_millis(wait));
                 session.feed(Input::Shutdown);
             }
             Event::Overdue => {
@@ -131,7 +144,7 @@ async fn run_session<F: Future<Output = ()>>(
 async fn next_event<F: Future<Output = ()>>(
     session: &mut Session<'_>,
     uplink: &mut Uplink,
-    stopping: &mut Stopping<F>,
+    outside: &mut Outside<F>,
 ) -> Event {
     let wakeup =
         session.agent.next_wakeup_ms().map(|at| Duration::from_millis(at.saturating_sub(clock::boottime_ms())));
@@ -148,6 +161,16 @@ async fn next_event<F: Future<Output = ()>>(
             Some(composing) => composing.await,
             None => std::future::pending().await,
         }
+    };
+    let Outside { stopping, control, control_closed } = outside;
+    let control = async {
+        if !*control_closed {
+            match control.recv().await {
+                Some(asked) => return asked,
+                None => *control_closed = true,
+            }
+        }
+        std::future::pending().await
     };
     let overdue_at = stopping.overdue_at;
     let shutdown = async {
@@ -173,6 +196,7 @@ async fn next_event<F: Future<Output = ()>>(
         events = keeper_events => Event::Keeper(events),
         batch = composed => Event::Composed(batch),
         event = uplink.next() => Event::Link(event),
+        asked = control => Event::Control(asked),
         () = tick => Event::Tick,
     }
 }

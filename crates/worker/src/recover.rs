@@ -14,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use crate::leftovers::{self, Marks};
 use crate::limits::{KEEPER_END_MS_MAX, KEEPER_KILLED_MS_MAX};
 use crate::spool::{self, Header, SpoolError, is_current};
-use crate::{procfs, report};
+use crate::{cgroup, procfs, report};
 
 /// What was found of a dead session.
 #[derive(Debug, Default)]
@@ -72,6 +72,8 @@ pub fn recover_spool(data: &DataDir, session: u64) -> Result<SpoolRecovery, Reco
         let marks = Marks { cookie: header.cookie, session, keeper: None };
         leftovers_killed = leftovers::kill(marks, Duration::from_millis(KEEPER_KILLED_MS_MAX))
             .map_err(|source| RecoverError::Leftovers { session, source })?;
+        leftovers_killed += cgroup::kill(&path, header.cookie, Duration::from_millis(KEEPER_KILLED_MS_MAX))
+            .map_err(|source| RecoverError::Leftovers { session, source })?;
     }
     let composed = report::compose_all(&contents.records, &data.session_metrics(session));
     Ok(SpoolRecovery {
@@ -102,7 +104,9 @@ pub fn discard_spool(data: &DataDir, session: u64) -> io::Result<()> {
     for entry in entries {
         let entry = entry.map_err(|error| named(&spools, error))?;
         if entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()) {
-            gone(&entry.path(), fs::remove_file(entry.path()))?;
+            let path = entry.path();
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            gone(&path, removed)?;
         }
     }
     Ok(())

@@ -96,12 +96,14 @@ pub(crate) fn compose(exited: &KeeperExited, metrics_dir: &Path) -> Composed {
             Err(_) => report.output_lost = true,
         }
     }
+    report.detail.clone_from(&exited.detail);
     report.message = bounded([why(exited), survivors(exited), metrics.problem].into_iter());
     Composed { report, metrics_file: metrics.present }
 }
 
 fn outcome(exited: &KeeperExited) -> Outcome {
     match exited.cause() {
+        _ if exited.reported() != Outcome::Unspecified => exited.reported(),
         StopCause::Timeout => Outcome::TimedOut,
         StopCause::Revoked => Outcome::Cancelled,
         StopCause::Fenced => Outcome::Lost,
@@ -144,6 +146,7 @@ fn exit_code(exited: &KeeperExited) -> i32 {
 fn why(exited: &KeeperExited) -> String {
     let signal = || signals::name(exited.signal);
     match exited.cause() {
+        _ if exited.reported() != Outcome::Unspecified => exited.message.clone(),
         StopCause::Timeout => format!("ran past its limit of {} and was stopped", duration(exited.timeout_ms)),
         StopCause::Revoked => "stopped because it was cancelled".into(),
         StopCause::Fenced => "killed because its lease could not be renewed".into(),
@@ -274,6 +277,14 @@ mod tests {
             let report = report(&exited);
             assert_eq!((report.outcome(), report.exit_code, report.message.as_str()), (outcome, exit_code, message));
         }
+    }
+
+    #[test]
+    fn what_a_runner_says_of_a_test_counts_more_than_how_its_process_ended() {
+        let mut exited = KeeperExited { message: "assert 1 == 2".into(), ..ended() };
+        exited.set_reported(Outcome::Failed);
+        let report = report(&exited);
+        assert_eq!((report.outcome(), report.message.as_str()), (Outcome::Failed, "assert 1 == 2"));
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! One session of a worker: carries out what the agent decides, with a keeper and a stream.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
 use muster_core::agent::{Action, Agent, Input};
 use muster_proto::v1::{
-    Acknowledge, Forget, KeeperExited, Lease, Renew, Start, Stop, StopCause, keeper_event, keeper_request,
+    Acknowledge, EndRunners, Forget, KeeperExited, Lease, Prepare, Renew, RunContext, RunDrained, RunnersEnded, Start,
+    Stop, StopCause, keeper_event, keeper_request,
 };
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+use muster_frameworks::pytest;
 
 use crate::error::WorkerError;
 use crate::keeper::Options;
@@ -17,7 +21,7 @@ use crate::leftovers::{self, Marks};
 use crate::limits::{KEEPER_DEATHS_MAX, KEEPER_KILLED_MS_MAX, OUTPUT_BYTES_MAX};
 use crate::report::{self, Composed};
 use crate::uplink::Uplink;
-use crate::{WorkerConfig, clock, recover, spool};
+use crate::{Control, WorkerConfig, cgroup, clock, recover, spool};
 
 /// How a session ended.
 #[derive(Debug)]
@@ -43,6 +47,10 @@ pub(crate) struct Session<'a> {
     metrics_files: BTreeSet<u64>,
     /// Longest grace of any attempt so far.
     pub(crate) grace_ms_max: u64,
+    /// Asked for before there was a keeper.
+    to_prepare: Vec<Prepare>,
+    /// Who wants to know of the end of what was prepared, by run id.
+    prepared: BTreeMap<String, oneshot::Sender<RunnersEnded>>,
 }
 
 impl<'a> Session<'a> {
@@ -58,6 +66,8 @@ impl<'a> Session<'a> {
             composing: None,
             metrics_files: BTreeSet::new(),
             grace_ms_max: 0,
+            to_prepare: Vec::new(),
+            prepared: BTreeMap::new(),
         }
     }
 
@@ -84,7 +94,9 @@ impl<'a> Session<'a> {
                 Action::OpenSession { session } => self.open(session)?,
                 Action::EndSession { reason } => return Ok(Some(End::Over(reason))),
                 Action::Finished => return Ok(Some(End::Finished)),
-                Action::Learn(context) => {
+                Action::Drained { run } => self.request(keeper_request::Kind::Drained(RunDrained { run })),
+                Action::Learn(mut context) => {
+                    self.fill_in_plugin(&mut context);
                     self.learned.learn(context.clone());
                     self.request(keeper_request::Kind::Learn(context));
                 }
@@ -133,8 +145,48 @@ impl<'a> Session<'a> {
         for context in known {
             self.request(context);
         }
+        for prepare in std::mem::take(&mut self.to_prepare) {
+            self.request(keeper_request::Kind::Prepare(prepare));
+        }
         self.feed(Input::KeeperReady);
         Ok(())
+    }
+
+    /// The process around this worker asks for something.
+    pub(crate) fn asked(&mut self, asked: Control) {
+        match asked {
+            Control::Prepare { mut prepare, ended } => {
+                if let Some(context) = &mut prepare.context {
+                    self.fill_in_plugin(context);
+                    self.prepared.insert(context.run_id.clone(), ended);
+                }
+                if self.keeper.is_some() {
+                    self.request(keeper_request::Kind::Prepare(prepare));
+                } else {
+                    self.to_prepare.push(prepare);
+                }
+            }
+            Control::EndRunners { run_id } => {
+                self.request(keeper_request::Kind::EndRunners(EndRunners { run_id }));
+            }
+        }
+    }
+
+    /// Puts muster's own file in the place that the run keeps for it. If it cannot be written, the place stays as it is,
+    /// and the runner's start says that there is no such file.
+    fn fill_in_plugin(&self, context: &mut RunContext) {
+        let Some(runner) = &mut context.runner else { return };
+        let place = pytest::PLUGIN_ARGUMENT.as_bytes();
+        if runner.plugin != pytest::PLUGIN || !runner.argv.iter().any(|arg| arg == place) {
+            return;
+        }
+        match pytest::install(&self.config.data.plugins()) {
+            Ok(path) => {
+                let path: bytes::Bytes = path.into_os_string().into_encoded_bytes().into();
+                runner.argv.iter_mut().filter(|arg| *arg == place).for_each(|arg| arg.clone_from(&path));
+            }
+            Err(error) => tracing::error!("muster's own files for pytest cannot be written: {error}"),
+        }
     }
 
     fn start(&mut self, lease: Lease) {
@@ -154,6 +206,9 @@ impl<'a> Session<'a> {
             name: lease.name,
             run_id: lease.run_id,
             attempt: lease.attempt,
+            item: lease.item,
+            group: lease.group,
+            isolate: lease.isolate,
         }));
     }
 
@@ -195,6 +250,12 @@ impl<'a> Session<'a> {
                 self.feed(Input::NotStarted { token: exited.token });
             }
             keeper_event::Kind::Exited(exited) => self.ended(exited),
+            keeper_event::Kind::RunnersEnded(ended) => {
+                if let Some(asker) = self.prepared.remove(&ended.run_id) {
+                    // It may not want to know any more.
+                    let _ = asker.send(ended);
+                }
+            }
         }
     }
 
@@ -245,12 +306,16 @@ impl<'a> Session<'a> {
         tracing::error!("{reason}");
         let marks = Marks { cookie: self.cookie, session, keeper: pid };
         let wait = Duration::from_millis(KEEPER_KILLED_MS_MAX);
-        match tokio::task::spawn_blocking(move || leftovers::kill(marks, wait)).await {
+        let spool = self.config.data.spool(session);
+        let cookie = self.cookie;
+        let kill = move || Ok::<u32, io::Error>(leftovers::kill(marks, wait)? + cgroup::kill(&spool, cookie, wait)?);
+        match tokio::task::spawn_blocking(kill).await {
             Ok(Ok(killed)) => tracing::info!("killed {killed} processes that the keeper left"),
             Ok(Err(error)) => tracing::error!("some of what the keeper left is still there: {error}"),
             Err(error) => tracing::error!("cannot kill what the keeper left: {error}"),
         }
         self.learn_from_spool(session);
+        self.prepared.clear();
         self.feed(Input::KeeperLost { reason: reason.clone() });
         self.keeper_deaths += 1;
         if self.keeper_deaths > KEEPER_DEATHS_MAX {
@@ -276,6 +341,15 @@ impl<'a> Session<'a> {
             && let Err(error) = keeper.close().await
         {
             tracing::error!("cannot wait for the keeper: {error}");
+        }
+        if let Some(session) = self.agent.session() {
+            let (spool, cookie) = (self.config.data.spool(session), self.cookie);
+            let wait = Duration::from_millis(KEEPER_KILLED_MS_MAX);
+            match tokio::task::spawn_blocking(move || cgroup::kill(&spool, cookie, wait)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::error!("the keeper's control group stays behind: {error}"),
+                Err(error) => tracing::error!("the keeper's control group stays behind: {error}"),
+            }
         }
         if let Some(session) = self.agent.session().filter(|_| !keep_spool)
             && let Err(error) = recover::discard_spool(&self.config.data, session)

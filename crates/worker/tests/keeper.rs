@@ -283,6 +283,7 @@ fn events_of_starts_come_before_those_of_ends() {
     while ended.len() < 30 {
         match keeper.try_event().expect("an event") {
             keeper_event::Kind::Started(event) => assert!(started.insert(event.token)),
+            keeper_event::Kind::RunnersEnded(ended) => panic!("{ended:?}"),
             keeper_event::Kind::Exited(event) => {
                 assert!(started.contains(&event.token));
                 assert!(ended.insert(event.token));

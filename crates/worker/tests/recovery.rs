@@ -78,3 +78,22 @@ fn a_spool_of_a_newer_muster_is_refused_and_kept() {
     assert!(text.contains("format 200") && text.contains("knows up to 1"), "{text}");
     assert_eq!(std::fs::read(&path).expect("still there"), bytes);
 }
+
+#[test]
+fn a_process_without_any_mark_is_killed_with_its_control_group() {
+    let mut keeper = Keeper::start(1);
+    let group = std::fs::read_to_string(keeper.data.spool(SESSION).with_extension("cgroup"));
+    let Ok(group) = group else {
+        eprintln!("SKIPPED: this system lets muster make no control group (version 2)");
+        return;
+    };
+    // Its own session, no environment, and a parent that is gone.
+    keeper.shell(1, "(setsid env -i sh -c 'echo $$ >pid; exec sleep 1000' &) ; sleep 1000");
+    let pid = pid_in(&keeper.path("pid"));
+    keeper.child.kill().expect("killed");
+    let found = recover_spool(&keeper.data, SESSION).expect("a spool");
+    assert!(found.leftovers_killed >= 1);
+    assert!(!is_running(pid));
+    assert!(!std::path::Path::new(&group).exists(), "the group is removed");
+    keeper.expect_killed();
+}

@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use coordinator_parts::{Coordinator, in_time};
+use coordinator_parts::{Coordinator, in_time, no_control};
 use muster_proto::layout::DataDir;
 use muster_proto::v1::coordinator_message::Kind as Said;
 use muster_proto::v1::worker_message::Kind;
@@ -241,11 +241,12 @@ async fn a_keeper_that_cannot_be_started_ends_the_worker() {
     coordinator.config.keeper_command = vec!["/no/such/keeper".into()];
     let channel = tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
     // Never welcomed, it never needs one.
-    let lonely = muster_worker::run(coordinator.config.clone(), channel, std::future::ready(()));
+    let lonely = muster_worker::run(coordinator.config.clone(), channel, no_control(), std::future::ready(()));
     in_time("the end", lonely).await.expect("shut down before it began");
     let none = muster_worker::run(
         muster_worker::WorkerConfig { slots: 0, ..coordinator.config.clone() },
         tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy(),
+        no_control(),
         std::future::pending(),
     );
     assert!(matches!(in_time("the end", none).await, Err(WorkerError::Config(_))));

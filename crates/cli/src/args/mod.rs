@@ -1,5 +1,6 @@
 //! The command line: what can be said, and the help. Meaning is given to it in `cmd`.
 
+pub(crate) mod pytest;
 pub(crate) mod read;
 pub(crate) mod run;
 
@@ -23,6 +24,7 @@ Exit codes of run, attach and rerun:
     4  nothing selected            130  interrupted or cancelled
 
 Examples:
+  muster run                               the tests of a project that has pytest
   muster run --cmds jobs.txt               one command a line, each a task
   muster run --each 'tests/*.sh' -- sh {}  one command for each file
   muster attach last                       go on with a run whose terminal died";
@@ -63,7 +65,7 @@ pub(crate) enum OutputForm {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run tasks: a file of commands, or a command for each file of a glob
+    /// Run the tests of a project, a file of commands, or a command for each file of a glob
     Run(Box<RunArgs>),
     /// Follow a run; go on with it when the process that hosted it is gone
     Attach(AttachArgs),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
+use super::pytest::PytestArgs;
 use crate::environment::{ALLOWED_BY_DEFAULT, EnvOption, SECRET_BY_DEFAULT};
 use crate::limits::SLOTS_MAX;
 use crate::report::duration;
@@ -17,13 +18,20 @@ const RETRIES_MAX: i64 = 100;
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
+  muster run                                        the tests of a project that has pytest
+  muster run tests/unit -k 'not slow' -- -p no:randomly
   muster run --cmds jobs.txt --slots 4
   muster run --cmds - --shell --timeout 30s < jobs.sh
   muster run --each 'tests/**/*.sh' --retries 2 -- bash {}
   muster run --cmds jobs.txt --run-id nightly-7     again with the same id: goes on where it was")]
 pub(crate) struct RunArgs {
+    /// Tests for pytest: files, directories, node ids [default: what pytest finds]
+    #[arg(value_name = "PATH", conflicts_with_all = ["cmds", "each"])]
+    pub(crate) paths: Vec<OsString>,
     #[command(flatten)]
     pub(crate) what: Selection,
+    #[command(flatten)]
+    pub(crate) pytest: PytestArgs,
     #[command(flatten)]
     pub(crate) policy: Policy,
     #[command(flatten)]
@@ -33,19 +41,20 @@ pub(crate) struct RunArgs {
     /// Name of the run; the same name again is the same run, and goes on where it was
     #[arg(long, value_name = "ID", value_parser = run_id)]
     pub(crate) run_id: Option<String>,
-    /// Environment variables for the tasks, besides the usual ones (PATH, HOME, LANG, ...; --help lists them): NAME or
-    /// a pattern such as 'AWS_*' lets through what is set here, NAME=VALUE sets. '*' lets everything through
+    /// Environment variables for commands, besides the usual ones (PATH, HOME, LANG, ...; --help lists them): NAME or
+    /// a pattern such as 'AWS_*' lets through what is set here, NAME=VALUE sets. '*' lets everything through, as it is
+    /// for pytest
     #[arg(long, value_name = "NAME[=VALUE]", long_help = env_help(),
           value_parser = OsStringValueParser::new().try_map(|text| EnvOption::parse(&text)))]
     pub(crate) env: Vec<EnvOption>,
-    /// Command for each file, after `--`; {} stands for the file
-    #[arg(last = true, value_name = "COMMAND", conflicts_with = "cmds")]
+    /// After `--`: arguments for pytest; with --each, the command for each file, {} stands for the file
+    #[arg(last = true, value_name = "ARGUMENT", conflicts_with = "cmds")]
     pub(crate) command: Vec<OsString>,
 }
 
-/// What to run.
+/// What to run, when it is not the tests of a framework.
 #[derive(Clone, Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub(crate) struct Selection {
     /// File with one command a line; - for standard input
     #[arg(long, value_name = "FILE")]
@@ -59,7 +68,7 @@ pub(crate) struct Selection {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Policy {
     /// Give each line of --cmds to `sh -c`, instead of splitting it into arguments
-    #[arg(long, conflicts_with = "each")]
+    #[arg(long, requires = "cmds", conflicts_with = "each")]
     pub(crate) shell: bool,
     /// Longest time of one attempt
     #[arg(long, value_name = "DUR", value_parser = duration::parse)]
@@ -82,7 +91,7 @@ pub(crate) struct Policy {
     /// Stop at the first failure: the same as --max-fail 1
     #[arg(long, conflicts_with = "max_fail")]
     pub(crate) fail_fast: bool,
-    /// Stop after so many failures
+    /// Stop after so many failures [default: what pytest's -x or --maxfail says]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_fail: Option<u32>,
     /// Longest time of the whole run
@@ -105,7 +114,7 @@ pub(crate) struct Hosting {
 /// Where a run is reported to.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ReportArgs {
-    /// Write a JUnit XML file at the end
+    /// Write a JUnit XML file at the end [default: where pytest's own --junitxml says]
     #[arg(long, value_name = "PATH")]
     pub(crate) junit: Option<PathBuf>,
     /// Write events to a file as they happen, one JSON object a line
@@ -165,8 +174,10 @@ fn env_help() -> String {
     format!(
         "Environment variables for the tasks: NAME or a pattern such as 'AWS_*' lets through what is set here, \
          NAME=VALUE sets; '*' lets everything through. The environment is stored with the run, so that it is the same \
-         wherever and whenever a task runs, and secrets stay out unless they are named.\n\n\
-         Let through anyway: {}.\n\nExcept what looks like a secret: {}.",
+         wherever and whenever a task runs.\n\n\
+         Tests of pytest get all of it, as they do from pytest itself, except what is called MUSTER_*.\n\n\
+         Commands get only what is named, so that secrets stay out. Let through anyway: {}.\n\n\
+         Except what looks like a secret: {}.",
         ALLOWED_BY_DEFAULT.join(" "),
         SECRET_BY_DEFAULT.join(" "),
     )
@@ -202,8 +213,13 @@ mod tests {
     }
 
     #[test]
-    fn a_selection_is_needed_and_one_is_enough() {
-        assert!(parse("muster run").is_err_and(|error| error.contains("--cmds")));
+    fn one_selection_is_enough() {
+        assert!(parse("muster run").is_ok_and(|args| args.paths.is_empty()), "the project says what to run");
+        assert!(parse("muster run tests --cmds a").is_err());
+        assert!(parse("muster run tests --each a -- b {}").is_err());
+        let pytest = parse("muster run tests a.py::b -k x -m y --no-fork -- -x --cov").expect("right");
+        assert_eq!((pytest.paths.len(), pytest.command.len(), pytest.pytest.no_fork), (2, 2, true));
+        assert!(parse("muster run --cmds a --python b").is_err(), "an interpreter is for pytest");
         assert!(parse("muster run --cmds a --each b -- c {}").is_err());
         assert!(parse("muster run --cmds a -- c {}").is_err(), "a command belongs to --each");
         assert_eq!(parse("muster run --each *.sh -- sh -x {}").expect("right").command, ["sh", "-x", "{}"]);

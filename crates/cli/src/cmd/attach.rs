@@ -1,10 +1,9 @@
 //! `muster attach RUN`: follows a run, and hosts it where nobody does; shows one that has ended.
 
-use std::sync::Arc;
-
 use muster_proto::v1::{ListTasksRequest, RunSummary, TaskState, Verdict};
 
 use super::follow::Follow;
+use super::outputs::{self, is_framework};
 use super::reporting::Reporting;
 use super::{Context, resolve};
 use crate::args::AttachArgs;
@@ -12,7 +11,6 @@ use crate::args::run::ReportArgs;
 use crate::exit_code::CommandResult;
 use crate::host::{Reader, Session};
 use crate::report::{Event, sanitise};
-use crate::signals::Interrupts;
 
 pub(crate) async fn attach(context: &Context, args: &AttachArgs) -> CommandResult {
     let mut reader = Reader::open(&context.place).await?;
@@ -22,25 +20,21 @@ pub(crate) async fn attach(context: &Context, args: &AttachArgs) -> CommandResul
         return show_ended(context, &args.reports, reader, &run).await;
     }
     drop(reader);
-    let mut reporting = Reporting::create(context, &args.reports, &run_id, false)?;
-    let (session, said) = Session::new(context.place.clone(), args.hosting.slots);
-    let session = Arc::new(session);
-    let interrupts = Interrupts::watch(&session)?;
-    session.client().await?;
-    let slots = session.slots_now().await;
-    reporting.reports.tell(Event::Headline(&format!("{} · {slots} slots · run {run_id}", headline(&run))));
-    tell_of_others(&session, &run_id).await;
+    let mut follow = Follow::begin(context, &args.hosting, &args.reports, &run_id, false)?;
+    follow.session.client().await?;
+    follow.headline(&headline(&run)).await;
     if !run.sealed {
         let cancel = format!("muster cancel {run_id}");
-        session
+        follow
+            .session
             .say(format!(
                 "WARNING not all tasks of this run were submitted yet. If the command that does it died, give it again \
                  with --run-id {run_id}, or end the run: {cancel}"
             ))
             .await;
     }
-    interrupts.following(&run_id, true);
-    Follow { context, session, said, interrupts, reporting, run_id }.run().await
+    follow.interrupts.following(&run_id, true);
+    follow.run().await
 }
 
 fn headline(run: &RunSummary) -> String {
@@ -74,11 +68,22 @@ pub(crate) async fn show_ended(
     reporting.reports.tell(Event::Opened(run));
     let mut request = ListTasksRequest { run_id: run.run_id.clone(), ..Default::default() };
     request.set_state(TaskState::Ended);
-    let told = reader.each_task(request, |row, _| {
-        reporting.reports.tell(Event::Row(&row));
-        Ok(())
-    });
-    told.await?;
+    let whole = is_framework(run);
+    loop {
+        let page = reader.tasks(&request).await?;
+        for row in &page.rows {
+            let wanted = if whole { outputs::wanted(&run.run_id, row) } else { None };
+            let output = match wanted {
+                Some(wanted) => outputs::read(&mut reader, wanted).await,
+                None => None,
+            };
+            reporting.reports.tell(Event::Row { row, output: output.as_deref() });
+        }
+        if page.next_index == 0 {
+            break;
+        }
+        request.from_index = page.next_index;
+    }
     Ok(reporting.finish(context, run).await)
 }
 

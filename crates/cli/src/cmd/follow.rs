@@ -5,17 +5,20 @@ use std::sync::Arc;
 use futures::StreamExt;
 use muster_client::{ClientError, RetryPolicy, watch_run};
 use muster_proto::v1::watch_event::Kind;
-use muster_proto::v1::{RunSummary, WatchEvent};
+use muster_proto::v1::{Progress, RunSummary, TaskRow, WatchEvent};
 use tokio::time::MissedTickBehavior;
 
-use super::Context;
+use super::outputs::{self, is_framework};
+use super::pytest::Loaded;
 use super::reporting::Reporting;
+use super::{Context, attach};
+use crate::args::run::{Hosting, ReportArgs};
 use crate::exit_code::{CommandResult, Failure, INTERRUPTED};
 use crate::host::find::client_failure;
 use crate::host::session::{Said, Session};
 use crate::limits::{LINGER_POLL, REDRAW_EVERY};
 use crate::out;
-use crate::report::{Event, Reports};
+use crate::report::Event;
 use crate::signals::Interrupts;
 
 /// A run that goes on, and everything that is needed to follow it.
@@ -26,6 +29,10 @@ pub(crate) struct Follow<'a> {
     pub(crate) interrupts: Arc<Interrupts>,
     pub(crate) reporting: Reporting,
     pub(crate) run_id: String,
+    /// What has loaded the suite, where it is this process's.
+    pub(crate) loaded: Option<Loaded>,
+    /// A framework's tests: what they print when they fail is shown whole.
+    whole_outputs: bool,
 }
 
 /// How following ended.
@@ -43,7 +50,43 @@ enum Happened {
     Tick,
 }
 
-impl Follow<'_> {
+impl<'a> Follow<'a> {
+    /// Makes the reports and takes signals over; nothing is connected yet.
+    ///
+    /// # Errors
+    /// A usage error when a report cannot be written.
+    pub(crate) fn begin(
+        context: &'a Context,
+        hosting: &Hosting,
+        reports: &ReportArgs,
+        run_id: &str,
+        fresh: bool,
+    ) -> Result<Self, Failure> {
+        let reporting = Reporting::create(context, reports, run_id, fresh)?;
+        let (session, said) = Session::new(context.place.clone(), hosting.slots);
+        let session = Arc::new(session);
+        let interrupts = Interrupts::watch(&session)?;
+        let run_id = run_id.to_owned();
+        Ok(Self { context, session, said, interrupts, reporting, run_id, loaded: None, whole_outputs: false })
+    }
+
+    /// Tells what is run, by how many at once, and what goes on beside it.
+    pub(crate) async fn headline(&mut self, text: &str) {
+        let slots = self.session.slots_now().await;
+        self.reporting.reports.tell(Event::Headline(&format!("{text} · {slots} slots · run {}", self.run_id)));
+        attach::tell_of_others(&self.session, &self.run_id).await;
+    }
+
+    /// Leaves without a run, in order.
+    pub(crate) async fn leave(mut self) {
+        self.interrupts.lingering();
+        if self.loaded.take().is_some() {
+            self.session.end_runners(&self.run_id).await;
+        }
+        linger(&self.session, &self.interrupts, &self.run_id).await;
+        self.session.leave().await;
+    }
+
     /// Follows the run, reports it, and leaves when nobody needs this process any more.
     pub(crate) async fn run(mut self) -> CommandResult {
         let end = match self.watch().await {
@@ -62,6 +105,14 @@ impl Follow<'_> {
             }
             End::Ended(run) => {
                 self.interrupts.lingering();
+                if let Some(loaded) = self.loaded.take() {
+                    let reports = &mut self.reporting.reports;
+                    reports.tell(Event::Progress(&Progress { ledger: run.ledger, ..Default::default() }));
+                    reports.tell(Event::Tick);
+                    if let Some(trouble) = loaded.finish(&self.session, &self.interrupts, reports).await {
+                        self.reporting.spoil(trouble.code, trouble.line);
+                    }
+                }
                 let code = self.reporting.finish(self.context, &run).await;
                 linger(&self.session, &self.interrupts, &self.run_id).await;
                 self.session.leave().await;
@@ -94,7 +145,7 @@ impl Follow<'_> {
                 Happened::Tick => reports.tell(Event::Tick),
                 Happened::Watched(event) => match *event {
                     Some(Ok(event)) => {
-                        if let Some(run) = tell(reports, event) {
+                        if let Some(run) = self.tell(event).await {
                             return Ok(End::Ended(run));
                         }
                     }
@@ -105,22 +156,38 @@ impl Follow<'_> {
         }
     }
 
+    /// Tells the reports; the summary when that was the end.
+    async fn tell(&mut self, event: WatchEvent) -> Option<Box<RunSummary>> {
+        let reports = &mut self.reporting.reports;
+        match event.kind? {
+            Kind::Opened(run) => {
+                self.whole_outputs = is_framework(&run);
+                reports.tell(Event::Opened(&run));
+            }
+            Kind::Results(results) => {
+                for row in &results.rows {
+                    let output = self.whole_output(row).await;
+                    self.reporting.reports.tell(Event::Row { row, output: output.as_deref() });
+                }
+            }
+            Kind::Progress(progress) => reports.tell(Event::Progress(&progress)),
+            Kind::Note(note) => reports.tell(Event::Note(&note)),
+            Kind::Ended(run) => return Some(Box::new(run)),
+        }
+        None
+    }
+
+    /// The complete output of a failed test, where it is wanted and can be had.
+    async fn whole_output(&self, row: &TaskRow) -> Option<Vec<u8>> {
+        let wanted = outputs::wanted(&self.run_id, row).filter(|_| self.whole_outputs)?;
+        let client = self.session.client().await.ok()?;
+        outputs::ask(&client, wanted).await
+    }
+
     /// The reason behind an error of the watch, where this process knows it better.
     fn lost(&self, error: &ClientError) -> Failure {
         self.session.refused().unwrap_or_else(|| client_failure(error))
     }
-}
-
-/// Tells the reports; the summary when that was the end.
-fn tell(reports: &mut Reports, event: WatchEvent) -> Option<Box<RunSummary>> {
-    match event.kind? {
-        Kind::Opened(run) => reports.tell(Event::Opened(&run)),
-        Kind::Results(results) => results.rows.iter().for_each(|row| reports.tell(Event::Row(row))),
-        Kind::Progress(progress) => reports.tell(Event::Progress(&progress)),
-        Kind::Note(note) => reports.tell(Event::Note(&note)),
-        Kind::Ended(run) => return Some(Box::new(run)),
-    }
-    None
 }
 
 /// Goes on hosting while other complete runs go on.

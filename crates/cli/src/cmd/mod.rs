@@ -7,6 +7,8 @@ mod completions;
 mod follow;
 mod logs;
 mod man;
+mod outputs;
+mod pytest;
 mod reporting;
 mod rerun;
 mod resolve;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use muster_proto::v1::{ListTasksRequest, OpenRun, TaskSpec, Verdict};
 
 use super::submit::{Submission, client_name, new_run_id, submit_and_follow};
-use super::{Context, resolve};
+use super::{Context, pytest, resolve};
 use crate::args::RerunArgs;
 use crate::exit_code::{CommandResult, Failure};
 use crate::host::Reader;
@@ -31,7 +31,11 @@ pub(crate) async fn rerun(context: &Context, args: &RerunArgs) -> CommandResult 
     let mut options = run.options.clone().unwrap_or_default();
     options.description = what.clone();
     let headline = format!("{what} · {} of {} tasks", tasks.len(), run.ledger.unwrap_or_default().selected);
+    let is_pytest = options.runner.is_some();
     let open = OpenRun { run_id, client: client_name(), project: run.project, options: Some(options) };
+    if is_pytest {
+        return pytest::rerun(context, args, open, tasks, headline).await;
+    }
     let submission = Submission { open, tasks, headline, fresh: true };
     submit_and_follow(context, &args.hosting, &args.reports, submission).await
 }

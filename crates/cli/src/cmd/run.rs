@@ -1,11 +1,11 @@
 //! `muster run`: lists tasks, submits them as a run, follows it. With the id of a run that is there already, goes on
-//! with that run.
+//! with that run. Here for commands; [`super::pytest`] has the tests of a project.
 
 use muster_proto::v1::{ListTasksRequest, OpenRun, RunSummary, TaskSpec, Verdict};
 
 use super::selection::{self, Selected};
 use super::submit::{Submission, client_name, new_run_id, submit_and_follow};
-use super::{Context, attach};
+use super::{Context, attach, pytest};
 use crate::args::RunArgs;
 use crate::exit_code::{CommandResult, Failure};
 use crate::host::Reader;
@@ -14,6 +14,9 @@ use crate::limits::ENV_OPTIONS_MAX;
 pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
     if args.env.len() > ENV_OPTIONS_MAX {
         return Err(Failure::usage(format!("{} --env options; {ENV_OPTIONS_MAX} at most", args.env.len())));
+    }
+    if args.what.cmds.is_none() && args.what.each.is_none() {
+        return pytest::run(context, &args).await;
     }
     let selected = selection::select(&args)?;
     let options = selection::options(&args, &context.place, &selected.description);
@@ -52,7 +55,11 @@ async fn again(
     submit_and_follow(context, &args.hosting, &args.reports, submission).await
 }
 
-async fn refuse_another(
+/// Refuses to go on with a run that holds other tasks, or has other options, than are asked for now.
+///
+/// # Errors
+/// A usage error that names the differences.
+pub(super) async fn refuse_another(
     reader: &mut Reader,
     held: &RunSummary,
     open: &OpenRun,
@@ -71,12 +78,5 @@ async fn refuse_another(
     if let (Some(asked), Some(held)) = (&open.options, &held.options) {
         lines.extend(selection::option_differences(asked, held));
     }
-    if lines.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::usage(format!(
-        "run {} exists, and is not what is asked for now:\n{}\nuse another --run-id, or ask for the same",
-        held.run_id,
-        lines.join("\n"),
-    )))
+    if lines.is_empty() { Ok(()) } else { Err(selection::another_run(&held.run_id, &lines)) }
 }

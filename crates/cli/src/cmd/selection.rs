@@ -50,7 +50,7 @@ pub(crate) fn select(args: &RunArgs) -> Result<Selected, Failure> {
             let words = words.collect::<Vec<_>>().join(" ");
             (tasks, glob.clone(), format!("--each {} -- {words}", hints::quote(glob)))
         }
-        (None, None) => return Err(Failure::usage("say what to run: --cmds FILE, or --each 'GLOB' -- COMMAND {}")),
+        (None, None) => unreachable!("without either of them the tests of the project are meant"),
     };
     let from = sanitise::line(&from);
     let headline = format!("commands · {} from {}", tasks.len(), console::truncate_str(&from, 40, "…"));
@@ -96,7 +96,16 @@ pub(crate) fn options(args: &RunArgs, place: &Place, description: &str) -> RunOp
         env: environment::select(std::env::vars_os(), &args.env),
         framework: Framework::Command.name().to_owned(),
         description: description.to_owned(),
+        ..Default::default()
     }
+}
+
+/// Why a run of this name cannot be gone on with.
+pub(crate) fn another_run(run_id: &str, lines: &[String]) -> Failure {
+    Failure::usage(format!(
+        "run {run_id} exists, and is not what is asked for now:\n{}\nuse another --run-id, or ask for the same",
+        lines.join("\n"),
+    ))
 }
 
 /// How the tasks asked for differ from those that a run holds, in lines for people; `None` when they do not.
@@ -113,7 +122,7 @@ pub(crate) fn task_differences(asked: &[TaskSpec], held: &[TaskSpec], complete: 
     let (only_here, only_there) = (&names(&here) - &names(&there), &names(&there) - &names(&here));
     let changed: Vec<&String> = here
         .iter()
-        .filter(|(name, spec)| there.get(*name).is_some_and(|held| held.command != spec.command))
+        .filter(|(name, spec)| there.get(*name).is_some_and(|held| !is_same(held, spec)))
         .map(|(name, _)| name)
         .collect();
     let mut lines = Vec::new();
@@ -125,18 +134,32 @@ pub(crate) fn task_differences(asked: &[TaskSpec], held: &[TaskSpec], complete: 
     };
     tell("only selected now", only_here.iter().collect());
     tell("only in the run", only_there.iter().collect());
-    tell("another command now", changed);
+    tell("another command or group now", changed);
     if lines.is_empty() && !complete {
         lines.push("  the same tasks in another order, while the run is not complete".to_owned());
     }
     (!lines.is_empty()).then_some(lines)
 }
 
+/// Whether two tasks of the same name do the same in the same company.
+fn is_same(a: &TaskSpec, b: &TaskSpec) -> bool {
+    (&a.command, &a.item, a.group) == (&b.command, &b.item, b.group)
+}
+
 /// How the options asked for differ from those that a run was opened with; the environment is not looked at, since
 /// it differs from terminal to terminal.
 pub(crate) fn option_differences(asked: &RunOptions, held: &RunOptions) -> Vec<String> {
     let cwd = |options: &RunOptions| sanitise::line_bytes(&options.cwd);
+    let runner = |options: &RunOptions| {
+        let words = options.runner.iter().flat_map(|spec| &spec.argv);
+        let words: Vec<String> = words.map(|word| hints::quote(&sanitise::line_bytes(word))).collect();
+        if words.is_empty() { "none".to_owned() } else { words.join(" ") }
+    };
+    let forks = |options: &RunOptions| options.runner.as_ref().is_some_and(|spec| spec.fork).to_string();
     let pairs = [
+        ("framework", runner(asked), runner(held)),
+        ("forked", forks(asked), forks(held)),
+        ("groups pinned", asked.groups_pinned.to_string(), held.groups_pinned.to_string()),
         ("--retries", asked.retries.to_string(), held.retries.to_string()),
         ("--crash-retries", asked.crash_retries.to_string(), held.crash_retries.to_string()),
         ("--infra-retries", asked.infra_retries.to_string(), held.infra_retries.to_string()),
@@ -154,7 +177,7 @@ pub(crate) fn option_differences(asked: &RunOptions, held: &RunOptions) -> Vec<S
 
 #[cfg(test)]
 mod tests {
-    use muster_proto::v1::CommandSpec;
+    use muster_proto::v1::{CommandSpec, RunnerSpec};
 
     use super::*;
 
@@ -183,7 +206,10 @@ mod tests {
     fn a_task_of_the_same_name_with_another_command_is_another_selection() {
         let mut other = specs(&["a"]);
         other[0].command = Some(CommandSpec { argv: vec![Bytes::from_static(b"x")], ..Default::default() });
-        assert_eq!(task_differences(&specs(&["a"]), &other, true), Some(vec!["  another command now: a".into()]));
+        assert_eq!(
+            task_differences(&specs(&["a"]), &other, true),
+            Some(vec!["  another command or group now: a".into()])
+        );
     }
 
     #[test]
@@ -199,5 +225,8 @@ mod tests {
         assert_eq!(option_differences(&held, &held), Vec::<String>::new());
         let lines = option_differences(&RunOptions { retries: 2, ..Default::default() }, &held);
         assert_eq!(lines, ["  --retries: now 2, in the run 1"]);
+        let spec = RunnerSpec { argv: vec!["/p".into(), "{plugin}".into(), "a b".into()], ..Default::default() };
+        let lines = option_differences(&RunOptions { runner: Some(spec), ..held.clone() }, &held);
+        assert_eq!(lines, ["  framework: now /p '{plugin}' 'a b', in the run none"]);
     }
 }

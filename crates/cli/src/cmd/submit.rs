@@ -1,19 +1,14 @@
 //! Submits a run and follows it: the common half of `run` and `rerun`.
 
-use std::sync::Arc;
-
 use muster_client::{RetryPolicy, SubmitError, submit_run_with};
 use muster_proto::v1::{CancelReason, OpenRun, TaskSpec};
 
 use super::Context;
 use super::follow::Follow;
-use super::reporting::Reporting;
 use crate::args::run::{Hosting, ReportArgs};
 use crate::exit_code::{CommandResult, Failure};
 use crate::host::Session;
 use crate::host::find::client_failure;
-use crate::report::Event;
-use crate::signals::Interrupts;
 
 /// A run to be submitted.
 pub(crate) struct Submission {
@@ -32,17 +27,17 @@ pub(crate) async fn submit_and_follow(
     reports: &ReportArgs,
     submission: Submission,
 ) -> CommandResult {
+    let follow = Follow::begin(context, hosting, reports, &submission.open.run_id, submission.fresh)?;
+    follow.session.client().await?;
+    submit(follow, submission).await
+}
+
+/// Submits, and follows to the end.
+pub(crate) async fn submit(mut follow: Follow<'_>, submission: Submission) -> CommandResult {
     let Submission { open, tasks, headline, fresh } = submission;
-    let run_id = open.run_id.clone();
-    let mut reporting = Reporting::create(context, reports, &run_id, fresh)?;
-    let (session, said) = Session::new(context.place.clone(), hosting.slots);
-    let session = Arc::new(session);
-    let interrupts = Interrupts::watch(&session)?;
-    session.client().await?;
-    let slots = session.slots_now().await;
-    reporting.reports.tell(Event::Headline(&format!("{headline} · {slots} slots · run {run_id}")));
-    super::attach::tell_of_others(&session, &run_id).await;
-    interrupts.following(&run_id, !fresh);
+    let (session, run_id) = (follow.session.clone(), follow.run_id.clone());
+    follow.headline(&headline).await;
+    follow.interrupts.following(&run_id, !fresh);
     let selected = tasks.len();
     if let Err(error) = submit_run_with(&*session, RetryPolicy::default(), open, tasks).await {
         let Some(line) = cancelled_meanwhile(&session, &run_id, selected).await else {
@@ -50,7 +45,7 @@ pub(crate) async fn submit_and_follow(
         };
         session.say(line).await;
     }
-    Follow { context, session, said, interrupts, reporting, run_id }.run().await
+    follow.run().await
 }
 
 /// What to say when a run was refused because it has been cancelled while it was being submitted (by a signal, by

@@ -93,6 +93,21 @@ pub(crate) fn ensure_format(place: &Place) -> Result<(), Failure> {
     replace(&place.data.format(), text.as_bytes(), Durable::Yes).map_err(|error| place.unusable(&error))
 }
 
+/// Removes files that processes which are gone have left in a directory. `owner` gives the process that a file's name
+/// says it belongs to.
+pub(crate) fn remove_of_the_gone(dir: &Path, owner: impl Fn(&str) -> Option<u32>) {
+    // A directory that is not there (yet) holds nothing.
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.filter_map(Result::ok) {
+        let pid = entry.file_name().to_str().and_then(&owner);
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
+            && let Err(error) = std::fs::remove_file(entry.path())
+        {
+            tracing::debug!(%error, path = %entry.path().display(), "a file of a process that is gone stays behind");
+        }
+    }
+}
+
 fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     File::open(path)?.take(SMALL_FILE_BYTES_MAX).read_to_end(&mut text)?;
@@ -159,6 +174,19 @@ mod tests {
         std::fs::remove_file(place.data.format()).expect("it is there");
         std::fs::create_dir(place.data.raft()).expect("writable");
         assert!(ensure_format(&place).is_err(), "data without a format is damaged");
+    }
+
+    #[test]
+    fn only_files_of_processes_that_are_gone_are_removed() {
+        let (dir, _place) = place();
+        let (own, gone) = (std::process::id(), u32::MAX);
+        for name in [format!("x.{own}"), format!("x.{gone}"), "other".to_owned()] {
+            std::fs::write(dir.path().join(name), "").expect("writable");
+        }
+        remove_of_the_gone(dir.path(), |name| name.strip_prefix("x.")?.parse().ok());
+        let left = |name: String| dir.path().join(name).exists();
+        assert!(left(format!("x.{own}")) && left("other".into()) && !left(format!("x.{gone}")));
+        remove_of_the_gone(&dir.path().join("none"), |_| Some(gone));
     }
 
     #[test]

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use muster_client::{Client, connect_unix};
 use muster_coordinator::{Config, Coordinator, LocalRecovery, ServeError};
 use muster_proto::layout::DataDir;
-use muster_proto::v1::{AttemptReport, ProcessIdentity};
+use muster_proto::v1::{AttemptReport, Prepare, ProcessIdentity, RunnersEnded};
 use muster_raft::{RaftHandle, RaftOptions, RealDisk};
-use muster_worker::{Liveness, WorkerConfig};
-use tokio::sync::{OnceCell, oneshot, watch};
+use muster_worker::{Control, Liveness, WorkerConfig};
+use tokio::sync::{OnceCell, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
 
@@ -20,6 +20,7 @@ use super::lock::Lock;
 use super::place::Place;
 use super::socket;
 use crate::exit_code::Failure;
+use crate::limits::CONTROL_MAX;
 
 /// The hidden command that is the parent of everything a worker starts.
 pub(crate) const KEEPER: &str = "keeper";
@@ -107,6 +108,21 @@ impl Host {
         self.raft.read(|state| state.live_runs().filter(|run| run.sealed()).map(|run| run.id().to_owned()).collect())
     }
 
+    /// Has the worker load the runner of a run; resolves when that process has ended, with an error when that cannot be
+    /// known. `None` where there is no worker.
+    pub(crate) async fn prepare(&self, prepare: Prepare) -> Option<oneshot::Receiver<RunnersEnded>> {
+        let (ended, has_ended) = oneshot::channel();
+        self.worker.as_ref()?.ask(Control::Prepare { prepare, ended }).await;
+        Some(has_ended)
+    }
+
+    /// Has the worker end the runners of a run, in order.
+    pub(crate) async fn end_runners(&self, run_id: &str) {
+        if let Some(worker) = &self.worker {
+            worker.ask(Control::EndRunners { run_id: run_id.to_owned() }).await;
+        }
+    }
+
     /// Stops everything, in order: the worker and what it runs, the coordinator, the log, the socket, the lock.
     pub(crate) async fn stop(self) {
         HostFile::remove(&self.place);
@@ -147,6 +163,7 @@ fn watch_storage(place: &Place, raft: &RaftHandle, failed: watch::Sender<Option<
 struct Worker {
     task: JoinHandle<()>,
     stop: oneshot::Sender<()>,
+    control: mpsc::Sender<Control>,
 }
 
 impl Worker {
@@ -169,17 +186,25 @@ impl Worker {
             keeper_command: vec![program.into_os_string(), OsString::from(KEEPER)],
         };
         let (stop, stopped) = oneshot::channel();
+        let (control, controlled) = mpsc::channel(CONTROL_MAX);
         let stopped = async move {
             // Dropping the sender is a reason to stop, too.
             let _ = stopped.await;
         };
         let task = tokio::spawn(async move {
-            if let Err(error) = muster_worker::run(config, channel, stopped).await {
+            if let Err(error) = muster_worker::run(config, channel, controlled, stopped).await {
                 let failure = Failure::cluster(format!("the worker cannot go on: {error}"));
                 failed.send_if_modified(|first| first.is_none() && first.replace(failure).is_none());
             }
         });
-        Ok(Self { task, stop })
+        Ok(Self { task, stop, control })
+    }
+
+    async fn ask(&self, control: Control) {
+        // A worker that has ended says so by itself, and whoever waits for an answer sees that none will come.
+        if self.control.send(control).await.is_err() {
+            tracing::debug!("the worker has ended: it is not asked for anything more");
+        }
     }
 
     /// Ends what it runs, and waits until it has.

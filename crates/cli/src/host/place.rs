@@ -25,6 +25,8 @@ pub(crate) struct Place {
     pub(crate) project: String,
     /// Where the command was started, absolute.
     pub(crate) cwd: PathBuf,
+    /// Where the project begins: `cwd` or above it.
+    pub(crate) root: PathBuf,
 }
 
 impl Place {
@@ -41,7 +43,7 @@ impl Place {
     fn at(cwd: PathBuf, data_dir: Option<&Path>) -> Self {
         let root = root_of(&cwd);
         let data = data_dir.map_or_else(|| root.join(DATA_DIR_NAME), |dir| cwd.join(dir));
-        Self { data: DataDir::new(data), project: project::name_of(&root), cwd }
+        Self { data: DataDir::new(data), project: project::name_of(&root), cwd, root }
     }
 
     /// Whether anything was ever stored here.

@@ -6,7 +6,8 @@ use std::sync::Mutex;
 
 use futures::future::BoxFuture;
 use muster_client::{Client, ClientError, Connector};
-use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
+use muster_proto::v1::{Prepare, RunnersEnded};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 
 use super::files::HostFile;
 use super::find;
@@ -162,6 +163,22 @@ impl Session {
         match &*self.role.lock().await {
             Role::Hosting(host) => host.live_runs().into_iter().filter(|run| run != own).collect(),
             _ => Vec::new(),
+        }
+    }
+
+    /// Has the worker of this process load the runner of a run; `None` where another process hosts. Resolves when
+    /// what was loaded has ended.
+    pub(crate) async fn prepare(&self, prepare: Prepare) -> Option<oneshot::Receiver<RunnersEnded>> {
+        match &*self.role.lock().await {
+            Role::Hosting(host) => host.prepare(prepare).await,
+            _ => None,
+        }
+    }
+
+    /// Has the worker of this process end the runners of a run, in order.
+    pub(crate) async fn end_runners(&self, run_id: &str) {
+        if let Role::Hosting(host) = &*self.role.lock().await {
+            host.end_runners(run_id).await;
         }
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
 
+use super::files::remove_of_the_gone;
 use super::place::{Place, path_hash};
 use crate::exit_code::Failure;
 use crate::limits::SOCKET_PATH_BYTES_MAX;
@@ -18,8 +19,23 @@ use crate::limits::SOCKET_PATH_BYTES_MAX;
 /// # Errors
 /// Names every path that was tried, and why it did not do.
 pub(crate) fn listen(place: &Place) -> Result<(UnixListener, PathBuf), Failure> {
+    listen_as(place, "muster")
+}
+
+/// Listens for the list of tests that this process waits for. No other process uses the path while this one lives.
+/// Must be called within a tokio runtime.
+///
+/// # Errors
+/// As [`listen`].
+pub(crate) fn listen_for_listing(place: &Place) -> Result<(UnixListener, PathBuf), Failure> {
+    let owner = |name: &str| name.rsplit_once("list-")?.1.strip_suffix(".sock")?.parse().ok();
+    candidates(place, "list").iter().filter_map(|path| path.parent()).for_each(|dir| remove_of_the_gone(dir, owner));
+    listen_as(place, &format!("list-{}", std::process::id()))
+}
+
+fn listen_as(place: &Place, name: &str) -> Result<(UnixListener, PathBuf), Failure> {
     let mut refused = Vec::new();
-    for path in candidates(place) {
+    for path in candidates(place, name) {
         match listen_at(&path) {
             Ok(listener) => return Ok((listener, path)),
             Err(error) => refused.push(format!("  {}: {error}", path.display())),
@@ -43,17 +59,19 @@ pub(crate) fn remove(path: &Path) {
 }
 
 /// Paths in order of preference: beside the data, in the user's runtime directory, in the temporary directory.
-fn candidates(place: &Place) -> Vec<PathBuf> {
+fn candidates(place: &Place, name: &str) -> Vec<PathBuf> {
     let uid = rustix::process::geteuid().as_raw();
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
-    candidates_for(place.data.root(), uid, runtime.as_deref())
+    candidates_for(place.data.root(), name, uid, runtime.as_deref())
 }
 
-fn candidates_for(data: &Path, uid: u32, runtime: Option<&Path>) -> Vec<PathBuf> {
-    let name = format!("{:016x}.sock", path_hash(data));
-    let mut paths = vec![data.join("socket").join("muster.sock")];
-    paths.extend(runtime.map(|dir| dir.join("muster").join(&name)));
-    paths.push(PathBuf::from(format!("/tmp/muster-{uid}")).join(&name));
+fn candidates_for(data: &Path, name: &str, uid: u32, runtime: Option<&Path>) -> Vec<PathBuf> {
+    // Elsewhere sockets of several data directories lie side by side.
+    let hash = path_hash(data);
+    let far = if name == "muster" { format!("{hash:016x}.sock") } else { format!("{hash:016x}-{name}.sock") };
+    let mut paths = vec![data.join("socket").join(format!("{name}.sock"))];
+    paths.extend(runtime.map(|dir| dir.join("muster").join(&far)));
+    paths.push(PathBuf::from(format!("/tmp/muster-{uid}")).join(&far));
     paths.retain(|path| path.as_os_str().as_bytes().len() <= SOCKET_PATH_BYTES_MAX);
     paths
 }
@@ -115,12 +133,24 @@ mod tests {
     #[test]
     fn long_paths_fall_back_to_short_ones_that_differ_by_data_directory() {
         let long = PathBuf::from(format!("/{}", "x".repeat(120)));
-        let of = |data: &Path, runtime| candidates_for(data, 1000, runtime);
+        let of = |data: &Path, runtime| candidates_for(data, "muster", 1000, runtime);
         assert_eq!(of(Path::new("/d"), None)[0], Path::new("/d/socket/muster.sock"));
         let paths = of(&long, Some(Path::new("/run/user/1000")));
         assert!(paths[0].starts_with("/run/user/1000/muster") && paths[1].starts_with("/tmp/muster-1000"), "{paths:?}");
         assert_ne!(paths, of(&long.join("y"), Some(Path::new("/run/user/1000"))));
         assert_eq!(of(&long, Some(&long)).len(), 1, "too long a runtime directory is left out");
+    }
+
+    #[tokio::test]
+    async fn a_list_has_a_socket_of_its_own_beside_the_hosts() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let place = Place::find(Some(dir.path())).expect("there is a working directory");
+        let (_host, host) = listen(&place).expect("a short path");
+        let (_list, list) = listen_for_listing(&place).expect("a short path");
+        assert_ne!(host, list);
+        assert!(host.exists() && list.exists() && host.parent() == list.parent());
+        let long = PathBuf::from(format!("/{}", "x".repeat(120)));
+        assert_ne!(candidates_for(&long, "list-7", 1, None), candidates_for(&long, "muster", 1, None));
     }
 
     #[test]

@@ -57,6 +57,7 @@ pub(crate) fn end(report: &AttemptReport) -> String {
         Outcome::Preempted => "taken from its worker".to_owned(),
         Outcome::Returned => "handed back unstarted".to_owned(),
         Outcome::Cancelled => "cancelled".to_owned(),
+        Outcome::Failed if is_error(report) => format!("error at {}", sanitise::line(phase(report))),
         _ if report.signal != 0 => format!("killed by {}", signal_name(report.signal)),
         _ if report.exit_code >= 0 => format!("exit code {}", report.exit_code),
         outcome => outcome.word().to_owned(),
@@ -66,6 +67,23 @@ pub(crate) fn end(report: &AttemptReport) -> String {
         return if message.is_empty() { fact } else { message.into_owned() };
     }
     format!("{fact}: {message}")
+}
+
+/// The part of a test that ended otherwise than passed; empty where no framework said so.
+fn phase(report: &AttemptReport) -> &str {
+    report.detail.as_ref().map_or("", |detail| &detail.phase)
+}
+
+/// Whether a test failed outside of its own body: while what it needs was set up or torn down.
+pub(crate) fn is_error(report: &AttemptReport) -> bool {
+    matches!(phase(report), "setup" | "teardown")
+}
+
+/// Where it failed: `tests/test_a.py:12`. `None` where no framework said so.
+pub(crate) fn place(report: &AttemptReport) -> Option<String> {
+    let detail = report.detail.as_ref().filter(|detail| !detail.file.is_empty())?;
+    let file = sanitise::line(&detail.file);
+    Some(if detail.line > 0 { format!("{file}:{}", detail.line) } else { file.into_owned() })
 }
 
 /// One attempt in one line: `attempt 2: exit code 3 · 0.012 s`.
@@ -91,6 +109,8 @@ pub(crate) fn is_bad(attempt: &Attempt) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use muster_proto::v1::TestDetail;
+
     use super::*;
 
     fn report(outcome: Outcome) -> AttemptReport {
@@ -108,6 +128,20 @@ mod tests {
         assert_eq!(end(&told), "killed by SIGSEGV (core dumped)");
         let env = AttemptReport { message: "no directory\n/x".into(), ..report(Outcome::Env) };
         assert_eq!(end(&env), "could not be prepared: no directory\\n/x");
+    }
+
+    #[test]
+    fn a_test_of_a_framework_says_where_and_in_which_part_it_failed() {
+        let detail = TestDetail { phase: "setup".into(), file: "t/test_a.py".into(), line: 12, ..Default::default() };
+        let failed = AttemptReport { message: "no db".into(), detail: Some(detail), ..report(Outcome::Failed) };
+        assert_eq!(
+            (end(&failed).as_str(), place(&failed).as_deref()),
+            ("error at setup: no db", Some("t/test_a.py:12"))
+        );
+        let detail = TestDetail { phase: "call".into(), file: "evil\x1b".into(), ..Default::default() };
+        let failed = AttemptReport { message: "assert 1 == 2".into(), detail: Some(detail), ..report(Outcome::Failed) };
+        assert_eq!((end(&failed).as_str(), place(&failed).as_deref()), ("failed: assert 1 == 2", Some("evil\\x1b")));
+        assert_eq!(place(&report(Outcome::Failed)), None);
     }
 
     #[test]

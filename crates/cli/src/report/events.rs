@@ -1,24 +1,39 @@
 //! The events that reports are told, and the set of reports of one command.
 
 use std::io;
+use std::time::Duration;
 
 use muster_proto::v1::{Note, Progress, RunSummary, TaskRow};
 
 /// What a report is told.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Event<'a> {
+    /// A framework loads its suite.
+    Collecting {
+        /// Tests that it has named so far.
+        tests: usize,
+        /// How long it has taken so far.
+        elapsed: Duration,
+    },
     /// What was found and what runs it, for people.
     Headline(&'a str),
     /// The run is there; always before its rows. Told again after a reconnect.
     Opened(&'a RunSummary),
     /// A result was recorded. Each task once.
-    Row(&'a TaskRow),
+    Row {
+        /// The task.
+        row: &'a TaskRow,
+        /// The complete output of its last attempt that ended badly, where the row holds a part of it.
+        output: Option<&'a [u8]>,
+    },
     /// What runs now.
     Progress(&'a Progress),
     /// Something happened to the infrastructure or to an attempt.
     Note(&'a Note),
     /// Something about this process that the user should know: joined, hosting on, interrupted.
     Say(&'a str),
+    /// What a framework printed at its own end: the summary of warnings, coverage.
+    Printed(&'a [u8]),
     /// The run has its verdict; always last.
     Ended(&'a RunSummary),
     /// Time went by.

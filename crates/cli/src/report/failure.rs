@@ -14,20 +14,27 @@ pub(crate) fn is_shown(result: TaskResult) -> bool {
     result.is_failure() || matches!(result, TaskResult::Flaky | TaskResult::Infra)
 }
 
-/// The task's block, several lines, each ended.
-pub(crate) fn block(row: &TaskRow, hints: &Hints, style: Style) -> String {
+/// The last attempt that a reader has to see, and those before it.
+pub(crate) fn bad_attempts(row: &TaskRow) -> Option<(&Attempt, Vec<&Attempt>)> {
+    let mut bad: Vec<&Attempt> = row.attempts.iter().filter(|attempt| attempt::is_bad(attempt)).collect();
+    bad.pop().map(|last| (last, bad))
+}
+
+/// The task's block, several lines, each ended. `output` is the complete one of the attempt that is shown, where it
+/// is known.
+pub(crate) fn block(row: &TaskRow, output: Option<&[u8]>, hints: &Hints, style: Style) -> String {
     let mut text = title(row, style);
-    let bad: Vec<&Attempt> = row.attempts.iter().filter(|attempt| attempt::is_bad(attempt)).collect();
     if !row.reason.is_empty() {
         text.push_str(&format!("        {}\n", sanitise::line(&row.reason)));
     }
-    let Some((last, earlier)) = bad.split_last() else { return text };
+    let Some((last, earlier)) = bad_attempts(row) else { return text };
     for earlier in earlier {
         text.push_str(&format!("        {}\n", attempt::summary(earlier)));
     }
     let report = last.report.clone().unwrap_or_default();
     text.push_str(&format!("        {}\n", last_line(last, &report, row)));
-    text.push_str(&output(row.index, &report, hints, style));
+    let kept = output.map_or_else(|| Kept::of(&report), |head| Kept { head, tail: &[], left_out: 0 });
+    text.push_str(&show_output(row.index, &report, &kept, hints, style));
     text
 }
 
@@ -42,7 +49,8 @@ fn title(row: &TaskRow, style: Style) -> String {
 }
 
 fn last_line(last: &Attempt, report: &AttemptReport, row: &TaskRow) -> String {
-    let mut facts = vec![attempt::end(report), duration::show_us(report.wall_us)];
+    let mut facts: Vec<String> = attempt::place(report).into_iter().collect();
+    facts.extend([attempt::end(report), duration::show_us(report.wall_us)]);
     if row.attempts.len() > 1 {
         facts.push(format!("attempt {} of {}", last.number, row.attempts.len()));
     }
@@ -54,9 +62,8 @@ fn last_line(last: &Attempt, report: &AttemptReport, row: &TaskRow) -> String {
 }
 
 /// Beginning and end of the output, and how to read the rest.
-fn output(index: u32, report: &AttemptReport, hints: &Hints, style: Style) -> String {
+fn show_output(index: u32, report: &AttemptReport, kept: &Kept<'_>, hints: &Hints, style: Style) -> String {
     let colours = if style.colour { Colours::Keep } else { Colours::Drop };
-    let kept = Kept::of(report);
     let bar = style.dim("│");
     let mut text = String::new();
     let mut put = |line: &str| text.push_str(&format!("  {bar} {line}\n"));
@@ -96,13 +103,15 @@ impl<'a> Kept<'a> {
 
 #[cfg(test)]
 mod tests {
+    use muster_proto::v1::TestDetail;
+
     use super::*;
     use crate::report::human::tests::{failed_row, row_with};
 
     const PLAIN: Style = Style { colour: false };
 
     fn show(row: &TaskRow) -> String {
-        block(row, &Hints::new("k3m9p2xyz", None), PLAIN)
+        block(row, None, &Hints::new("k3m9p2xyz", None), PLAIN)
     }
 
     #[test]
@@ -118,6 +127,18 @@ mod tests {
         report.output_tail = b"rest of it\nlast\n"[..].into();
         report.output_bytes = 1_000_000;
         insta::assert_snapshot!(show(&row));
+    }
+
+    #[test]
+    fn a_test_of_a_framework_shows_its_place_and_the_output_that_was_fetched_for_it() {
+        let mut row = failed_row(17, "tests/test_a.py::test_b", -1, b"first\n");
+        let report = row.attempts[0].report.as_mut().expect("made with one");
+        report.output_bytes = 1_000_000;
+        report.message = "assert 1 == 2".into();
+        report.detail =
+            Some(TestDetail { phase: "teardown".into(), file: "tests/a.py".into(), line: 3, ..Default::default() });
+        let text = block(&row, Some(b"all\nof it\n"), &Hints::new("k3m9p2xyz", None), PLAIN);
+        insta::assert_snapshot!(text);
     }
 
     #[test]

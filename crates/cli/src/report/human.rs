@@ -9,6 +9,8 @@ use muster_proto::v1::{Note, NoteKind, Progress, RunSummary, TaskResult, TaskRow
 use super::hints::Hints;
 use super::live::{self, Live, View};
 use super::plain::Pace;
+use super::sanitise::Colours;
+use super::tally::Tally;
 use super::{Event, Report, duration, failure, ledger, sanitise};
 use crate::limits::{COLUMNS_DEFAULT, NAME_COLUMNS_MAX, SLOWEST_MAX};
 use crate::style::Screen;
@@ -27,6 +29,7 @@ pub(crate) struct Human {
     done_before: Option<u64>,
     pace: Pace,
     slowest: Vec<(u64, String)>,
+    tally: Tally,
     worker_was_lost: bool,
 }
 
@@ -50,6 +53,7 @@ impl Human {
             done_before: None,
             pace: Pace::default(),
             slowest: Vec::new(),
+            tally: Tally::default(),
             worker_was_lost: false,
         }
     }
@@ -73,10 +77,11 @@ impl Human {
         self.progress.get_or_insert_with(|| (Progress { ledger: Some(ledger), ..Default::default() }, Instant::now()));
     }
 
-    fn row(&mut self, row: &TaskRow) -> io::Result<()> {
+    fn row(&mut self, row: &TaskRow, output: Option<&[u8]>) -> io::Result<()> {
         self.remember_if_slow(row);
+        self.tally.count(row);
         if failure::is_shown(row.result()) {
-            let block = failure::block(row, &self.hints, self.screen.style);
+            let block = failure::block(row, output, &self.hints, self.screen.style);
             return self.put(&block);
         }
         Ok(())
@@ -122,6 +127,34 @@ impl Human {
         Some(View::of(progress, at.elapsed(), elapsed, self.done_before.unwrap_or(0)))
     }
 
+    fn collecting(&mut self, tests: usize, elapsed: Duration) -> io::Result<()> {
+        let known = if tests > 0 { format!("{} tests · ", thousands(tests as u64)) } else { String::new() };
+        if let Some(live) = &self.live {
+            live.draw(&[self.screen.style.dim(&format!("collecting … {known}{}", duration::show_coarse(elapsed)))]);
+            return Ok(());
+        }
+        if !self.screen.live && self.pace.due(elapsed, tests as u64) {
+            return self.put(&format!("collecting: {known}{}\n", duration::show_coarse(elapsed)));
+        }
+        Ok(())
+    }
+
+    fn headline(&mut self, text: &str) -> io::Result<()> {
+        if let Some(live) = &self.live {
+            live.draw(&[]);
+        }
+        // What follows has a clock of its own.
+        self.pace = Pace::default();
+        self.started = Instant::now();
+        self.put(&format!("{}\n", sanitise::line(text)))
+    }
+
+    fn printed(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let colours = if self.screen.style.colour { Colours::Keep } else { Colours::Drop };
+        let text: String = sanitise::lines(bytes, colours).map(|line| line + "\n").collect();
+        self.put(&text)
+    }
+
     fn tick(&mut self) -> io::Result<()> {
         let Some(view) = self.view() else { return Ok(()) };
         if let Some(live) = &self.live {
@@ -152,7 +185,9 @@ impl Human {
     fn end(&self, run: &RunSummary) -> String {
         let style = self.screen.style;
         let ledger = run.ledger.unwrap_or_default();
-        let mut text = format!("\n{}\n{}\n", ledger::equation(&ledger, style), self.verdict_line(run));
+        let mut text = format!("\n{}{}\n", ledger::equation(&ledger, style), self.tally.beside_the_ledger());
+        text.push_str(&format!("{}\n", self.verdict_line(run)));
+        text.push_str(&self.tally.skips());
         if self.slowest.len() > 1 {
             text.push_str("slowest:\n");
             for (wall_us, name) in &self.slowest {
@@ -187,8 +222,21 @@ impl Human {
     }
 }
 
+/// `1,386`.
+pub(crate) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// A name for one line of at most 80 columns.
-fn short_name(name: &str) -> String {
+pub(super) fn short_name(name: &str) -> String {
     console::truncate_str(&sanitise::line(name), 60, "…").into_owned()
 }
 
@@ -199,8 +247,10 @@ impl Report for Human {
                 self.opened(run);
                 Ok(())
             }
-            Event::Headline(text) => self.put(&format!("{}\n", sanitise::line(text))),
-            Event::Row(row) => self.row(row),
+            Event::Collecting { tests, elapsed } => self.collecting(tests, elapsed),
+            Event::Headline(text) => self.headline(text),
+            Event::Row { row, output } => self.row(row, output),
+            Event::Printed(bytes) => self.printed(bytes),
             Event::Progress(progress) => {
                 self.progress = Some((progress.clone(), Instant::now()));
                 Ok(())
@@ -288,6 +338,10 @@ pub(crate) mod tests {
         run
     }
 
+    fn row_event(row: &TaskRow) -> Event<'_> {
+        Event::Row { row, output: None }
+    }
+
     fn human(paper: &Paper) -> Human {
         Human::new(Box::new(paper.clone()), Screen::plain(), Hints::new("k3m9p2xyz", None), true)
     }
@@ -311,7 +365,7 @@ pub(crate) mod tests {
         human.event(Event::Opened(&RunSummary::default())).expect("paper");
         human.event(Event::Note(&note(NoteKind::WorkerJoined, "local joined", ""))).expect("paper");
         for row in &rows {
-            human.event(Event::Row(row)).expect("paper");
+            human.event(row_event(row)).expect("paper");
         }
         human.event(Event::Note(&note(NoteKind::WorkerLost, "worker local lost", ""))).expect("paper");
         human.event(Event::Note(&note(NoteKind::AttemptRetried, "attempt 1 failed; again", "x\x1b"))).expect("paper");
@@ -325,7 +379,7 @@ pub(crate) mod tests {
     fn a_green_run_is_short() {
         let paper = Paper::default();
         let mut human = human(&paper);
-        human.event(Event::Row(&row_with(0, "true", TaskResult::Passed, &[(1, 0)]))).expect("paper");
+        human.event(row_event(&row_with(0, "true", TaskResult::Passed, &[(1, 0)]))).expect("paper");
         let ledger = Ledger { selected: 1, passed: 1, ..Default::default() };
         human.event(Event::Ended(&ended_run(ledger))).expect("paper");
         insta::assert_snapshot!(paper.text());
@@ -345,10 +399,30 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_frameworks_run_tells_of_collecting_of_expectations_and_of_what_it_printed_itself() {
+        let paper = Paper::default();
+        let mut human = human(&paper);
+        human.event(Event::Collecting { tests: 0, elapsed: Duration::from_secs(1) }).expect("paper");
+        human.event(Event::Collecting { tests: 1_386, elapsed: Duration::from_secs(40) }).expect("paper");
+        human.event(Event::Headline("pytest 9.2.0 · 1,386 tests")).expect("paper");
+        let mut skipped = row_with(0, "t::a", TaskResult::Skipped, &[(1, -1)]);
+        skipped.attempts[0].report.as_mut().expect("made with one").message = "no gpu".into();
+        human.event(row_event(&skipped)).expect("paper");
+        human.event(Event::Printed(b"\x1b[33m= warnings =\x1b[0m\ncoverage 90%\x1b[2J\n")).expect("paper");
+        human.event(Event::Ended(&ended_run(Ledger { selected: 1, skipped: 1, ..Default::default() }))).expect("paper");
+        insta::assert_snapshot!(paper.text());
+    }
+
+    #[test]
+    fn large_numbers_are_readable() {
+        assert_eq!([0, 999, 1_386, 1_000_000].map(thousands), ["0", "999", "1,386", "1,000,000"]);
+    }
+
+    #[test]
     fn no_escape_is_written_where_there_is_no_terminal() {
         let paper = Paper::default();
         let mut human = human(&paper);
-        human.event(Event::Row(&failed_row(1, "\x1b[31mx", 1, b"\x1b[31mred\x1b[2J\n"))).expect("paper");
+        human.event(row_event(&failed_row(1, "\x1b[31mx", 1, b"\x1b[31mred\x1b[2J\n"))).expect("paper");
         human.event(Event::Say("note \x1b]0;x\x07")).expect("paper");
         human.event(Event::Ended(&ended_run(Ledger { selected: 1, failed: 1, ..Default::default() }))).expect("paper");
         assert!(!paper.text().contains('\x1b'), "{}", paper.text());

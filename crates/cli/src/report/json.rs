@@ -3,7 +3,9 @@
 
 use std::io::{self, Write};
 
-use muster_proto::v1::{Attempt, Ledger, RunSummary, StatusReply, TaskRow, TaskState, Verdict, WorkerRow};
+use muster_proto::v1::{
+    Attempt, Expectation, Ledger, RunSummary, StatusReply, TaskRow, TaskState, TestDetail, Verdict, WorkerRow,
+};
 use muster_proto::version::REPORT_FORMAT;
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter};
@@ -180,6 +182,38 @@ pub(crate) struct AttemptJson<'a> {
     output_head: String,
     output_tail: String,
     metrics: Vec<MetricJson>,
+    /// Null where no framework ran it.
+    detail: Option<DetailJson>,
+}
+
+/// What a test framework says of it.
+#[derive(Serialize)]
+struct DetailJson {
+    /// In which it ended otherwise than passed: `setup`, `call`, `teardown`; null when passed.
+    phase: Option<String>,
+    file: Option<String>,
+    line: Option<u32>,
+    /// `xfailed`, `xpassed`, or null.
+    expectation: Option<&'static str>,
+    /// The test's own, in their order.
+    properties: Vec<(String, String)>,
+}
+
+impl From<&TestDetail> for DetailJson {
+    fn from(detail: &TestDetail) -> Self {
+        let text = |text: &String| (!text.is_empty()).then(|| text.clone());
+        Self {
+            phase: text(&detail.phase),
+            file: text(&detail.file),
+            line: (detail.line > 0).then_some(detail.line),
+            expectation: match detail.expectation() {
+                Expectation::Unspecified => None,
+                Expectation::Xfailed => Some("xfailed"),
+                Expectation::Xpassed => Some("xpassed"),
+            },
+            properties: detail.properties.iter().map(|own| (own.key.clone(), own.value.clone())).collect(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -214,6 +248,7 @@ impl<'a> From<&'a Attempt> for AttemptJson<'a> {
             output_head: String::from_utf8_lossy(&report.output_head).into_owned(),
             output_tail: String::from_utf8_lossy(&report.output_tail).into_owned(),
             metrics: metrics.collect(),
+            detail: report.detail.as_ref().map(DetailJson::from),
         }
     }
 }

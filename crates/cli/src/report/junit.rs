@@ -1,15 +1,16 @@
 //! JUnit XML: one `testcase` for each task, earlier attempts as `flakyFailure` or `rerunFailure`, and worker, attempts
 //! and class as properties. Written whole, beside its place, and then renamed.
 
+mod case;
+mod pytest;
+
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use muster_proto::v1::{Attempt, AttemptReport, Outcome, RunSummary, TaskResult, TaskRow};
-use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestRerun, TestSuite};
-
-use super::{attempt, sanitise};
+use muster_proto::v1::{RunSummary, TaskRow};
+use quick_junit::TestSuite;
 
 /// A JUnit file on its way: rows in, one file out.
 pub(crate) struct Junit {
@@ -36,9 +37,14 @@ impl Junit {
         Ok(Self { path: path.to_owned(), temporary, file, suite: TestSuite::new(run_id) })
     }
 
-    /// Adds a task.
-    pub(crate) fn add(&mut self, row: &TaskRow) {
-        self.suite.add_test_case(test_case(row));
+    /// Adds a task. `item` is what its framework calls it, empty for a command; `output` the complete one of its last
+    /// attempt that ended badly, where the row holds a part of it.
+    pub(crate) fn add(&mut self, row: &TaskRow, item: &str, output: Option<&[u8]>) {
+        self.suite.add_test_case(if item.is_empty() {
+            case::test_case(row)
+        } else {
+            pytest::test_case(row, item, output)
+        });
     }
 
     /// Writes the file and moves it to its place.
@@ -76,89 +82,6 @@ fn report(run: &RunSummary, mut suite: TestSuite) -> quick_junit::Report {
     report
 }
 
-fn test_case(row: &TaskRow) -> TestCase {
-    let last = row.attempts.last();
-    let mut case = TestCase::new(xml(&sanitise::line(&row.name)), status(row));
-    if let Some(report) = last.and_then(|attempt| attempt.report.as_ref()) {
-        case.set_time(Duration::from_micros(report.wall_us));
-        let output = output(report);
-        if !output.is_empty() {
-            case.set_system_out(output);
-        }
-    }
-    case.add_property(("muster.index", row.index.to_string().as_str()));
-    case.add_property(("muster.result", row.result().word()));
-    case.add_property(("muster.attempts", row.attempts.len().to_string().as_str()));
-    if let Some(last) = last {
-        case.add_property(("muster.worker", xml(&last.worker).as_str()));
-        let outcome = last.report.as_ref().map_or(Outcome::Unspecified, AttemptReport::outcome);
-        if let Some(class) = outcome.class() {
-            case.add_property(("muster.class", format!("{class:?}").to_lowercase().as_str()));
-        }
-    }
-    case
-}
-
-/// The verdict on the task: its last attempt, with the earlier bad ones behind it.
-fn status(row: &TaskRow) -> TestCaseStatus {
-    let bad: Vec<&Attempt> = row.attempts.iter().filter(|attempt| attempt::is_bad(attempt)).collect();
-    let result = row.result();
-    if matches!(result, TaskResult::Passed | TaskResult::Flaky) {
-        let mut status = TestCaseStatus::success();
-        status.add_reruns(bad.into_iter().map(rerun));
-        return status;
-    }
-    if matches!(result, TaskResult::Skipped | TaskResult::Cancelled) {
-        let mut status = TestCaseStatus::skipped();
-        status.set_type(result.word());
-        status.set_message(xml(&row.reason));
-        return status;
-    }
-    let mut status = TestCaseStatus::non_success(kind(result));
-    status.set_type(result.word());
-    let Some((last, earlier)) = bad.split_last() else {
-        let reason = if row.reason.is_empty() { "no result was recorded" } else { &row.reason };
-        status.set_message(xml(reason));
-        return status;
-    };
-    let report = last.report.clone().unwrap_or_default();
-    status.set_message(xml(&attempt::end(&report)));
-    let output = output(&report);
-    if !output.is_empty() {
-        status.set_description(output);
-    }
-    status.add_reruns(earlier.iter().copied().map(rerun));
-    status
-}
-
-/// What is the test's own fault is a failure; everything else, a missing result too, is an error.
-fn kind(result: TaskResult) -> NonSuccessKind {
-    if result.is_failure() { NonSuccessKind::Failure } else { NonSuccessKind::Error }
-}
-
-fn rerun(attempt: &Attempt) -> TestRerun {
-    let report = attempt.report.clone().unwrap_or_default();
-    let own_fault = matches!(report.outcome(), Outcome::Failed | Outcome::TimedOut | Outcome::Crashed);
-    let mut rerun = TestRerun::new(if own_fault { NonSuccessKind::Failure } else { NonSuccessKind::Error });
-    rerun.set_time(Duration::from_micros(report.wall_us));
-    rerun.set_type(report.outcome().word());
-    rerun.set_message(xml(&attempt::end(&report)));
-    rerun.set_system_out(output(&report));
-    rerun
-}
-
-/// What was kept of the output.
-fn output(report: &AttemptReport) -> String {
-    let kept = report.output_head.len() + report.output_tail.len();
-    let left_out = usize::try_from(report.output_bytes).unwrap_or(usize::MAX).saturating_sub(kept);
-    let mut text = String::from_utf8_lossy(&report.output_head).into_owned();
-    if left_out > 0 && kept > 0 {
-        text.push_str(&format!("\n[{left_out} bytes left out]\n"));
-    }
-    text.push_str(&String::from_utf8_lossy(&report.output_tail));
-    xml(&text)
-}
-
 /// Without the two characters that XML forbids and that the library lets through; it removes the others.
 fn xml(text: &str) -> String {
     text.replace(['\u{fffe}', '\u{ffff}'], "")
@@ -166,7 +89,7 @@ fn xml(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use muster_proto::v1::Ledger;
+    use muster_proto::v1::{Ledger, TaskResult};
     use proptest::prelude::*;
 
     use super::*;
@@ -177,7 +100,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("junit.xml");
         let mut junit = Junit::create(&path, "k3m9p2xyz").expect("a writable directory");
-        rows.iter().for_each(|row| junit.add(row));
+        rows.iter().for_each(|row| junit.add(row, "", None));
         junit
             .finish(&ended_run(Ledger { selected: 1, failed: 1, ..Default::default() }))
             .expect("a writable directory");

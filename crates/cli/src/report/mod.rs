@@ -16,5 +16,6 @@ pub(crate) mod ndjson;
 pub(crate) mod plain;
 pub(crate) mod sanitise;
 pub(crate) mod table;
+pub(crate) mod tally;
 
 pub(crate) use events::{Event, Report, Reports};

@@ -1,6 +1,6 @@
 //! A run's events as NDJSON, to a file (`--events`) or to standard output (`--output json`).
 //!
-//! Types: `run_opened` and `run_ended` (fields of a run), `result` (fields of a task), `note`, `notice`.
+//! Types: `run_opened` and `run_ended` (fields of a run), `result` (fields of a task), `note`, `notice`, `printed`.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -61,14 +61,18 @@ impl Report for Ndjson {
                 self.opened = true;
                 write_line(out, "run_opened", RunJson::from(run))
             }
-            Event::Row(row) => write_line(out, "result", TaskJson::new(&self.run_id, row)),
+            Event::Row { row, .. } => write_line(out, "result", TaskJson::new(&self.run_id, row)),
             Event::Note(note) => write_note(out, &self.run_id, note),
             Event::Say(text) => write_line(out, "notice", NoticeJson { run: &self.run_id, text }),
+            Event::Printed(bytes) => {
+                let text = String::from_utf8_lossy(bytes);
+                write_line(out, "printed", NoticeJson { run: &self.run_id, text: &text })
+            }
             Event::Ended(run) => {
                 write_line(out, "run_ended", RunJson::from(run))?;
                 out.flush()
             }
-            Event::Headline(_) | Event::Progress(_) => Ok(()),
+            Event::Headline(_) | Event::Progress(_) | Event::Collecting { .. } => Ok(()),
             Event::Tick => out.flush(),
         }
     }
@@ -98,9 +102,11 @@ mod tests {
         for event in [
             Event::Opened(&run),
             Event::Opened(&run),
-            Event::Row(&row),
+            Event::Collecting { tests: 7, elapsed: std::time::Duration::ZERO },
+            Event::Row { row: &row, output: Some(b"all of it") },
             Event::Note(&note),
             Event::Say("joined"),
+            Event::Printed(b"coverage 90%\n"),
             Event::Tick,
             Event::Ended(&run),
         ] {

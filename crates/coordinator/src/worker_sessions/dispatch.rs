@@ -27,6 +27,15 @@ impl Told {
         }
         true
     }
+
+    /// Whether the run was known; from now on it is not.
+    pub(crate) fn forget(&mut self, run: u64) -> bool {
+        let known = self.runs.remove(&run);
+        if known {
+            self.in_order.retain(|other| *other != run);
+        }
+        known
+    }
 }
 
 /// The messages that bring these leases to their session. A lease that is no longer the task's current one is

@@ -23,6 +23,9 @@ pub struct FakeWorker {
     pub held: BTreeMap<u64, Lease>,
     pub contexts: Vec<RunContext>,
     pub revoked: Vec<Revoke>,
+    /// Runs that it was told are drained, and that are over, in the order of the messages.
+    pub drained: Vec<Vec<u64>>,
+    pub ended: Vec<Vec<u64>>,
     /// Every token ever delivered, to notice repetitions.
     pub delivered: BTreeSet<u64>,
     pub leases_messages: usize,
@@ -80,6 +83,8 @@ impl FakeWorker {
             held: BTreeMap::new(),
             contexts: Vec::new(),
             revoked: Vec::new(),
+            drained: Vec::new(),
+            ended: Vec::new(),
             delivered: BTreeSet::new(),
             leases_messages: 0,
             seq: 0,
@@ -104,9 +109,22 @@ impl FakeWorker {
                 }
             }
             Told::Revoke(revoke) => self.revoked.push(revoke.clone()),
+            Told::Drained(drained) => self.drained.push(drained.runs.clone()),
+            Told::RunsEnded(ended) => self.ended.push(ended.runs.clone()),
             _ => {}
         }
         Ok(Some(kind))
+    }
+
+    /// Hears until the stream is cut off; gives the reason.
+    pub async fn hear_end(&mut self) -> Status {
+        loop {
+            match self.hear().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("the stream just ended"),
+                Err(status) => return status,
+            }
+        }
     }
 
     /// Hears until a condition on the worker holds.

@@ -1,7 +1,7 @@
 //! What follows from the state and the time: starts, announcements, reports, credits, heartbeats.
 
 use muster_proto::v1::worker_message::Kind;
-use muster_proto::v1::{Credits as CreditsMessage, Heartbeat, Started};
+use muster_proto::v1::{Credits as CreditsMessage, Heartbeat, Lease, Started};
 
 use super::book::Stage;
 use super::limits::{REPORT_WAIT_MS, REPORT_WAIT_MS_MAX, STARTED_DELAY_MS};
@@ -15,6 +15,7 @@ impl Agent {
         }
         self.fence(now_ms);
         self.start_held(now_ms);
+        self.pass_on();
         if self.link != Link::Down && now_ms >= self.liveness.deaf_at_ms() {
             self.disconnected();
             self.act(Action::Reconnect);
@@ -51,7 +52,11 @@ impl Agent {
         while let Some(next) = self.book.next_held() {
             let next_us = self.credits.estimate_us(next.expected_us);
             let waiting = occupied.saturating_sub(slots);
-            if occupied >= slots && !self.credits.keeper_takes(waiting, waiting_us, next_us) {
+            let takes = || match self.foretold(next, next_us) {
+                true => waiting < slots,
+                false => self.credits.keeper_takes(waiting, waiting_us, next_us),
+            };
+            if occupied >= slots && !takes() {
                 return;
             }
             if occupied >= slots {
@@ -60,6 +65,30 @@ impl Agent {
             occupied = occupied.saturating_add(1);
             let Some(lease) = self.book.give() else { return };
             self.act(Action::Start(lease));
+        }
+    }
+
+    /// A runner keeps what a test shares with the next one only if it knows the next one in time: one test for each slot
+    /// goes to the keeper ahead, however long it may take.
+    fn foretold(&self, lease: &Lease, expected_us: Option<u64>) -> bool {
+        let in_time = lease.group > 0 || self.credits.in_groups() || expected_us.is_none();
+        !lease.item.is_empty() && !lease.isolate && in_time
+    }
+
+    /// Tells the keeper what it can only be told when the last lease has gone to it: that a run has no more of them
+    /// for now, or never again.
+    fn pass_on(&mut self) {
+        let drained: Vec<_> = self.drained.iter().copied().filter(|run| !self.book.holds_of_run(*run)).collect();
+        for run in drained {
+            self.drained.remove(&run);
+            self.act(Action::Drained { run });
+        }
+        let ended: Vec<_> = self.ended.iter().copied().filter(|run| !self.book.has_run(*run)).collect();
+        for run in ended {
+            self.ended.remove(&run);
+            if self.contexts.remove(&run).is_some() {
+                self.act(Action::Forget { run });
+            }
         }
     }
 

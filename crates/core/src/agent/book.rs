@@ -135,9 +135,13 @@ impl Book {
         self.held.is_empty() && self.given.is_empty()
     }
 
+    /// Whether a lease of this run is queued.
+    pub(super) fn holds_of_run(&self, run: u64) -> bool {
+        self.held.iter().any(|lease| lease.task.is_some_and(|task| task.run == run))
+    }
+
     /// Whether a lease of this run is queued or given.
     pub(super) fn has_run(&self, run: u64) -> bool {
-        let of_run = |task: Option<TaskRef>| task.is_some_and(|task| task.run == run);
-        self.held.iter().any(|lease| of_run(lease.task)) || self.given.values().any(|given| given.task.run == run)
+        self.holds_of_run(run) || self.given.values().any(|given| given.task.run == run)
     }
 }

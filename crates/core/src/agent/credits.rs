@@ -3,6 +3,8 @@
 //! Half-millisecond tasks need a deep queue, or the slots starve during every round trip; tasks of minutes need
 //! none, or they wait here while another worker is free. So the queue holds a fixed amount of *work*.
 
+use muster_proto::v1::Lease;
+
 use super::limits::{AVERAGE_WEIGHT, KEEPER_PER_SLOT_MAX, KEEPER_WORK_US, QUEUE_PER_SLOT_MAX, QUEUE_WORK_US};
 
 /// What the worker asks for, and what it has asked for.
@@ -13,11 +15,15 @@ pub(super) struct Credits {
     average_us: Option<u64>,
     /// Asked for and not yet received, as far as the worker knows.
     outstanding: u32,
+    /// The leases that came last are for a runner, and some of them belong to groups.
+    for_runners: bool,
+    in_groups: bool,
 }
 
 impl Credits {
     pub(super) fn new(slots: u32, leases_max: u32) -> Self {
-        Self { slots, leases_max: leases_max.max(slots), average_us: None, outstanding: 0 }
+        let leases_max = leases_max.max(slots);
+        Self { slots, leases_max, average_us: None, outstanding: 0, for_runners: false, in_groups: false }
     }
 
     /// An attempt took so long.
@@ -41,22 +47,34 @@ impl Credits {
         waiting < self.slots.saturating_mul(KEEPER_PER_SLOT_MAX) && next_us.is_some_and(fits)
     }
 
-    /// Leases to hold when there is enough work: before anything is known, one queued for each slot.
+    /// Leases to hold when there is enough work: before anything is known, one queued for each slot, and where runners
+    /// are told of their next test ahead, one more. Groups are always told of ahead.
     fn target(&self, expected_us: Option<u64>) -> u32 {
+        let ahead = if self.in_groups { self.slots } else { 0 };
         let queue = match expected_us.or(self.average_us) {
+            None if self.for_runners => self.slots.saturating_mul(2),
             None => self.slots,
             Some(each_us) => {
                 let deep = QUEUE_WORK_US.saturating_mul(u64::from(self.slots)) / each_us.max(1);
                 let deepest = self.slots.saturating_mul(QUEUE_PER_SLOT_MAX);
-                u32::try_from(deep).unwrap_or(u32::MAX).min(deepest)
+                u32::try_from(deep).unwrap_or(u32::MAX).min(deepest).max(ahead)
             }
         };
         self.slots.saturating_add(queue).min(self.leases_max)
     }
 
     /// Leases were received.
-    pub(super) fn received(&mut self, leases: u32) {
-        self.outstanding = self.outstanding.saturating_sub(leases);
+    pub(super) fn received(&mut self, leases: &[Lease]) {
+        self.outstanding = self.outstanding.saturating_sub(u32::try_from(leases.len()).unwrap_or(u32::MAX));
+        if !leases.is_empty() {
+            self.for_runners = leases.iter().any(|lease| !lease.item.is_empty());
+            self.in_groups = leases.iter().any(|lease| !lease.item.is_empty() && lease.group > 0);
+        }
+    }
+
+    /// Tests that come now belong to groups, at least some of them.
+    pub(super) fn in_groups(&self) -> bool {
+        self.in_groups
     }
 
     /// The stream is gone, and with it what was asked for.
@@ -77,7 +95,8 @@ impl Credits {
         let room = self.leases_max.saturating_sub(live).saturating_sub(unacknowledged);
         let wanted = target.saturating_sub(live).min(room);
         let news = wanted.saturating_sub(self.outstanding);
-        let starving = live <= self.slots && self.outstanding == 0;
+        let low = if self.in_groups { self.slots.saturating_mul(2) - 1 } else { self.slots };
+        let starving = live <= low && self.outstanding == 0;
         let more = news > 0 && (starving || news.saturating_mul(4) >= target);
         let less = self.outstanding > wanted.saturating_mul(2).saturating_add(self.slots);
         if more || less || (refresh && wanted > 0) {
@@ -125,7 +144,7 @@ mod tests {
     fn messages_are_saved_until_they_matter() {
         let mut credits = settled(2, 1_000, 500);
         let all = credits.ask(0, 0, None, false).expect("starving");
-        credits.received(all);
+        credits.received(&vec![Lease::default(); all as usize]);
         assert_eq!(credits.ask(all - 1, 0, None, false), None, "one short of a deep queue is not worth a message");
         assert_eq!(credits.ask(all - 40, 0, None, false), Some(40));
         assert_eq!(credits.ask(all - 41, 0, None, false), None, "it was just asked for");
@@ -146,6 +165,26 @@ mod tests {
         assert!(!credits.keeper_takes(2 * KEEPER_PER_SLOT_MAX, 0, Some(500)));
         assert!(!credits.keeper_takes(0, 0, Some(1_000_000)));
         assert!(!credits.keeper_takes(0, 0, None), "of unknown length: it may be long");
+    }
+
+    #[test]
+    fn tests_of_groups_are_asked_for_one_ahead_for_each_slot_however_long_they_take() {
+        let grouped = Lease { item: "t".into(), group: 3, ..Lease::default() };
+        let mut credits = settled(2, 1_000, 10_000_000);
+        credits.received(&[grouped]);
+        assert_eq!(credits.ask(2, 0, None, false), Some(2));
+        credits.received(&[Lease { item: "t".into(), group: 3, ..Lease::default() }, Lease::default()]);
+        assert_eq!(credits.ask(3, 0, None, false), Some(1), "each one that ends is replaced at once");
+        credits.received(&[Lease { item: "t".into(), ..Lease::default() }]);
+        assert_eq!(credits.ask(2, 0, None, false), None, "without a group nothing is kept for the next one");
+    }
+
+    #[test]
+    fn items_of_unknown_length_are_asked_for_twice_ahead() {
+        let mut credits = Credits::new(2, 100);
+        credits.ask(0, 0, None, false);
+        credits.received(&vec![Lease { item: "t".into(), ..Lease::default() }; 4]);
+        assert_eq!(credits.ask(4, 0, None, true), Some(2));
     }
 
     #[test]

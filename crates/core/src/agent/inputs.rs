@@ -21,6 +21,8 @@ impl Agent {
         self.liveness.stream_lost();
         self.outbox.stream_lost();
         self.credits.stream_lost();
+        // Whoever listens next says it again if it is still so.
+        self.drained.clear();
     }
 
     pub(super) fn message(&mut self, now_ms: u64, message: Said) {
@@ -35,6 +37,12 @@ impl Agent {
             Said::Revoke(revoke) => self.revoke(now_ms, &revoke),
             Said::ReportsDone(done) => self.reports_done(done.seq),
             Said::Goodbye(goodbye) => self.end_session(goodbye.reason),
+            Said::Drained(drained) => {
+                self.drained.extend(drained.runs.iter().filter(|run| self.contexts.contains_key(run)));
+            }
+            Said::RunsEnded(ended) => {
+                self.ended.extend(ended.runs.iter().filter(|run| self.contexts.contains_key(run)));
+            }
         }
     }
 
@@ -68,7 +76,10 @@ impl Agent {
             self.contexts.insert(context.run, self.context_uses);
             self.act(Action::Learn(context));
         }
-        self.credits.received(u32::try_from(leases.leases.len()).unwrap_or(u32::MAX));
+        self.credits.received(&leases.leases);
+        for run in leases.leases.iter().filter_map(|lease| lease.task).map(|task| task.run) {
+            self.drained.remove(&run);
+        }
         for lease in leases.leases {
             self.lease(now_ms, lease);
         }

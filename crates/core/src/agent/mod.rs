@@ -19,7 +19,7 @@ mod outbox;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use muster_proto::v1::{AttemptReport, Lease, RegisterWorker, RunContext, coordinator_message, worker_message};
 
@@ -31,6 +31,7 @@ use outbox::Outbox;
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "handed over one by one, and most of them are reports")]
 pub enum Input {
     /// A stream to a coordinator is open.
     Connected,
@@ -86,6 +87,12 @@ pub enum Action {
     Learn(RunContext),
     /// No more leases of this run will be started.
     Forget {
+        /// Key of the run.
+        run: u64,
+    },
+    /// No lease of this run waits here or at the coordinator: what was started of it is all that there is for now. A
+    /// later [`Action::Start`] of the run takes it back.
+    Drained {
         /// Key of the run.
         run: u64,
     },
@@ -146,6 +153,10 @@ pub struct Agent {
     /// Runs whose context came, with a counter of use.
     contexts: BTreeMap<u64, u64>,
     context_uses: u64,
+    /// Runs of which the coordinator has nothing left to lease, until the keeper is told.
+    drained: BTreeSet<u64>,
+    /// Runs that are over, until nothing of them is left here.
+    ended: BTreeSet<u64>,
     book: Book,
     outbox: Outbox,
     credits: Credits,
@@ -165,6 +176,8 @@ impl Agent {
             keeper_ready: false,
             contexts: BTreeMap::new(),
             context_uses: 0,
+            drained: BTreeSet::new(),
+            ended: BTreeSet::new(),
             book: Book::default(),
             outbox: Outbox::default(),
             credits,

@@ -3,8 +3,8 @@
 use muster_proto::v1::coordinator_message::Kind as Said;
 use muster_proto::v1::worker_message::Kind;
 use muster_proto::v1::{
-    AttemptReport, Goodbye, HeartbeatEcho, Lease, Leases, Outcome, RegisterWorker, Reports, ReportsDone, Revoke,
-    RunContext, TaskRef, Welcome,
+    AttemptReport, Drained, Goodbye, HeartbeatEcho, Lease, Leases, Outcome, RegisterWorker, Reports, ReportsDone,
+    Revoke, RunContext, RunsEnded, TaskRef, Welcome,
 };
 
 use super::limits::{
@@ -339,6 +339,78 @@ fn shutdown_hands_back_preempts_reports_and_then_finishes() {
 #[test]
 fn shutdown_before_the_first_welcome_finishes_at_once() {
     assert_eq!(feed(&mut agent(1, 0), 0, Input::Shutdown), [Action::Finished]);
+}
+
+#[test]
+fn a_runner_s_next_test_is_in_the_keeper_while_its_length_is_unknown() {
+    let mut agent = working(2, 10);
+    let item = |token| Lease { item: "t".into(), ..lease(token) };
+    let contexts = vec![RunContext { run: 1, ..Default::default() }];
+    let leases = Said::Leases(Leases { contexts, leases: (1..=6).map(item).collect() });
+    assert_eq!(starts(&say(&mut agent, 0, leases)), [1, 2, 3, 4], "one more for each slot");
+    let long = feed(&mut agent, 900, Input::Exited { token: 1, wall_us: 800_000 });
+    assert_eq!(starts(&long), [], "3 has the slot of 1, 4 waits; now it is known that 5 would wait for long");
+}
+
+#[test]
+fn the_next_test_of_a_group_is_in_the_keeper_however_long_it_takes() {
+    let mut agent = working(1, 10);
+    let item = |token| Lease { item: "t".into(), group: 4, expected_us: 60_000_000, ..lease(token) };
+    let contexts = vec![RunContext { run: 1, ..Default::default() }];
+    let leases = Said::Leases(Leases { contexts, leases: (1..=3).map(item).collect() });
+    assert_eq!(starts(&say(&mut agent, 0, leases)), [1, 2]);
+    let ended = feed(&mut agent, 5_000, Input::Exited { token: 1, wall_us: 60_000_000 });
+    assert_eq!(starts(&ended), [3]);
+}
+
+fn drained(runs: &[u64]) -> Said {
+    Said::Drained(Drained { runs: runs.to_vec() })
+}
+
+#[test]
+fn the_keeper_hears_that_a_run_is_drained_when_it_has_the_last_lease() {
+    let mut agent = working(1, 10);
+    say(&mut agent, 0, leases([1, 2]));
+    assert_eq!(say(&mut agent, 1, drained(&[1, 77])), [], "2 still waits here; of run 77 nothing is known");
+    let actions = feed(&mut agent, 2, Input::Exited { token: 1, wall_us: 900_000 });
+    let told = actions.iter().filter(|action| !matches!(action, Action::Send(_))).collect::<Vec<_>>();
+    assert!(matches!(told[..], [Action::Start(_), Action::Drained { run: 1 }]), "{actions:?}");
+    assert!(!feed(&mut agent, 3, Input::Tick).contains(&Action::Drained { run: 1 }), "once");
+}
+
+#[test]
+fn a_lease_that_comes_back_or_a_lost_stream_takes_drained_back() {
+    let mut agent = working(1, 10);
+    say(&mut agent, 0, leases([1, 2]));
+    say(&mut agent, 1, drained(&[1]));
+    say(&mut agent, 2, leases([3]));
+    feed(&mut agent, 3, Input::Exited { token: 1, wall_us: 900_000 });
+    let last = feed(&mut agent, 4, Input::Exited { token: 2, wall_us: 900_000 });
+    assert!(!last.contains(&Action::Drained { run: 1 }), "{last:?}");
+
+    let mut agent = working(1, 10);
+    say(&mut agent, 0, leases([1, 2]));
+    say(&mut agent, 1, drained(&[1]));
+    feed(&mut agent, 2, Input::Disconnected);
+    let last = feed(&mut agent, 3, Input::Exited { token: 1, wall_us: 900_000 });
+    assert!(!last.contains(&Action::Drained { run: 1 }), "{last:?}");
+}
+
+#[test]
+fn a_run_that_is_over_is_forgotten_once_nothing_of_it_is_left_here() {
+    let mut agent = working(1, 10);
+    say(&mut agent, 0, leases([1]));
+    let ended_runs = Said::RunsEnded(RunsEnded { runs: vec![1, 77] });
+    assert_eq!(say(&mut agent, 1, ended_runs.clone()), [], "1 runs; of run 77 nothing is known");
+    feed(&mut agent, 2, Input::Exited { token: 1, wall_us: 9 });
+    let actions = feed(&mut agent, 2, ended(1, Outcome::Passed));
+    assert!(actions.contains(&Action::Forget { run: 1 }), "{actions:?}");
+    let seq = batches(&actions)[0].seq;
+    say(&mut agent, 3, Said::ReportsDone(ReportsDone { seq }));
+    assert_eq!(say(&mut agent, 3, ended_runs), [], "once");
+    let late = Lease { token: 9, task: Some(TaskRef::at(1, 0)), ..Default::default() };
+    let actions = say(&mut agent, 4, Said::Leases(Leases { contexts: vec![], leases: vec![late] }));
+    assert_eq!(outcomes(&actions), [(9, Outcome::Env)], "its context is gone");
 }
 
 #[test]

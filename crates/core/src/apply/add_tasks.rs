@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use muster_proto::Message;
-use muster_proto::limits::{RUN_TASKS_MAX, TASK_NAME_BYTES_MAX, TASK_SPEC_BYTES_MAX};
+use muster_proto::limits::{RUN_TASKS_MAX, TASK_ITEM_BYTES_MAX, TASK_NAME_BYTES_MAX, TASK_SPEC_BYTES_MAX};
 use muster_proto::v1::{AddTasks, TaskRef, TaskResult, TaskSpec};
 
 use super::{Answer, Context};
 use crate::effect::{Refusal, Reply};
 use crate::history;
 use crate::limits::{TASK_AFTER_MAX, TASKS_LIVE_MAX};
+use crate::planted::{self, Bug};
 use crate::state::index::name_digest;
 use crate::state::{Run, State, Task};
 
@@ -54,8 +55,11 @@ impl State {
         run.ledger.pending += 1;
         run.expect(task.expected_us);
         run.tasks.push(task);
-        if never_starts {
-            // A task that it comes after ended otherwise than passed before this one came.
+        self.group_grows(at);
+        let run = self.run(key).expect("has a key");
+        let cancelled = run.cancel.is_some() && !planted::is(Bug::GrantAfterCancel);
+        if never_starts || cancelled {
+            // A task that it comes after ended otherwise than passed before this one came; or the run was cancelled.
             self.record_result(context, at, TaskResult::Cancelled);
         }
     }
@@ -120,6 +124,7 @@ fn check_task(run: &Run, index: u32, spec: &TaskSpec) -> Result<(), Refusal> {
     if size > TASK_SPEC_BYTES_MAX {
         return refuse(format!("has {size} bytes, {TASK_SPEC_BYTES_MAX} at most"));
     }
+    check_item(run, spec).or_else(refuse)?;
     if spec.after.len() > TASK_AFTER_MAX {
         return refuse(format!("comes after {} others, {TASK_AFTER_MAX} at most", spec.after.len()));
     }
@@ -132,6 +137,24 @@ fn check_task(run: &Run, index: u32, spec: &TaskSpec) -> Result<(), Refusal> {
     }
     if let Some(resource) = spec.resources.iter().find(|resource| resource.amount == 0 || resource.name.is_empty()) {
         return refuse(format!("asks for {} of resource {:?}", resource.amount, resource.name));
+    }
+    Ok(())
+}
+
+/// A task is executed by the run's runner, which knows it as its item, or is a command.
+fn check_item(run: &Run, spec: &TaskSpec) -> Result<(), String> {
+    if spec.item.is_empty() {
+        return Ok(());
+    }
+    if run.options().runner.is_none() {
+        return Err("has an item, and the run has no runner to execute it".into());
+    }
+    if spec.item.len() > TASK_ITEM_BYTES_MAX {
+        let len = spec.item.len();
+        return Err(format!("has an item of {len} bytes, {TASK_ITEM_BYTES_MAX} at most"));
+    }
+    if spec.command.is_some() {
+        return Err("has an item and a command".into());
     }
     Ok(())
 }

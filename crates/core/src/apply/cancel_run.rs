@@ -1,10 +1,13 @@
 //! `cancel_run`: no new lease from here on; what has not started is cancelled, what runs ends by itself or is killed.
+//! Tasks that are still being submitted are taken and cancelled, so that the ledger counts all that was asked for. A
+//! client that does not go on with that is waited for [`CANCELLED_OPEN_MS_MAX`].
 
 use muster_proto::v1::{CancelMode, CancelReason, CancelRun, TaskRef, TaskResult};
 
 use super::{Answer, Context};
 use crate::State;
 use crate::effect::{Effect, Refusal, Reply};
+use crate::limits::CANCELLED_OPEN_MS_MAX;
 use crate::state::Cancel;
 use crate::state::task::Phase;
 
@@ -25,6 +28,7 @@ impl State {
     /// Cancels a run that has not ended. A second cancel can only make it harsher; the first reason stays,
     /// except that a person's word replaces "too many failures".
     pub(super) fn cancel(&mut self, context: &mut Context, key: u64, reason: CancelReason, mode: CancelMode) {
+        let now = self.stored.log_time;
         let run = self.run_mut(key).expect("the caller found it");
         if run.ended {
             return;
@@ -33,9 +37,12 @@ impl State {
         let reason = before.map(|cancel| cancel.reason).filter(|old| *old != CancelReason::MaxFail).unwrap_or(reason);
         let mode = if before.is_some_and(|cancel| cancel.mode == CancelMode::Kill) { CancelMode::Kill } else { mode };
         run.cancel = Some(Cancel { reason, mode });
-        run.sealed = true;
-        self.index.names.remove(&key);
+        if !run.sealed {
+            run.closes_at.get_or_insert_with(|| now.after_ms(CANCELLED_OPEN_MS_MAX));
+        }
+        let deadline = run.next_deadline();
         self.index.deadlines.retain(|(_, run)| *run != key);
+        self.index.deadlines.extend(deadline.map(|at| (at, key)));
         if before.map(|cancel| cancel.mode) == Some(mode) {
             return;
         }

@@ -66,12 +66,9 @@ impl State {
         let task = self.task_mut(at).expect("the caller found it");
         let lease = task.lease().expect("the caller checked its token");
         task.phase = Phase::Pending { not_before: crate::time::LogTime::default() };
-        let (number, fit) = (task.granted, task.fit.clone());
-        let mut worker = String::new();
-        if let Some(session) = self.session_mut(lease.session) {
-            session.release(lease.token, fit.as_deref());
-            worker = session.name().to_owned();
-        }
+        let number = task.granted;
+        self.release(at, lease.token, lease.session);
+        let worker = self.session(lease.session).map_or_else(String::new, |session| session.name().to_owned());
         let run = self.run_mut(at.run).expect("the caller found it");
         run.ledger.leased -= 1;
         run.ledger.pending += 1;
@@ -80,10 +77,13 @@ impl State {
 
     fn keep_attempt(&mut self, at: TaskRef, number: u32, worker: String, mut report: AttemptReport) {
         let run = self.run_mut(at.run).expect("the caller found it");
-        let kept = (report.output_head.len() + report.output_tail.len()) as u64;
+        let properties = report.detail.iter().flat_map(|detail| &detail.properties);
+        let properties: usize = properties.map(|property| property.key.len() + property.value.len()).sum();
+        let kept = (report.output_head.len() + report.output_tail.len() + properties) as u64;
         if run.kept_output_bytes + kept > RUN_KEPT_OUTPUT_BYTES_MAX {
             report.output_head.clear();
             report.output_tail.clear();
+            report.detail.iter_mut().for_each(|detail| detail.properties.clear());
         } else {
             run.kept_output_bytes += kept;
         }
@@ -138,6 +138,7 @@ impl State {
         }
         let expected_us = task.expected_us;
         self.task_mut(at).expect("the caller found it").phase = Phase::Ended(result);
+        self.group_shrinks(at);
         let run = self.run_mut(at.run).expect("the caller found it");
         run.ledger.pending -= 1;
         if !(planted::is(Bug::MiscountLedger) && result == TaskResult::Infra) {

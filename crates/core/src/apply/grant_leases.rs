@@ -30,6 +30,9 @@ impl State {
         if !leased_twice && !self.index.is_ready(at, task) {
             return false;
         }
+        if self.pinned_to(run, task.group, task.fit()).is_some_and(|only| only != grant.session) {
+            return false;
+        }
         if !self.stored.sessions.get(&grant.session).is_some_and(|session| has_room(session, task)) {
             return false;
         }
@@ -42,7 +45,7 @@ impl State {
         self.stored.next_token += 1;
         let run = self.stored.runs.get(&at.run).expect("the caller found it");
         let task = run.task(at.index).expect("the caller found it");
-        let (attempt, fit, was_pending) = (task.granted + 1, task.fit.clone(), task.lease().is_none());
+        let (attempt, was_pending) = (task.granted + 1, task.lease().is_none());
         let repeats =
             task.attempts.last().map(outcome_of).is_some_and(|last| matches!(last, Outcome::Lost | Outcome::Preempted));
         self.index.dequeue(at, task);
@@ -55,7 +58,8 @@ impl State {
         run.attempts_repeated += u64::from(repeats);
         run.ledger.pending -= u64::from(was_pending);
         run.ledger.leased += u64::from(was_pending);
-        self.session_mut(session).expect("the caller found it").hold(token, at, fit.as_deref());
+        self.hold(at, token, session);
+        self.pin(at, session);
         context.effects.push(Effect::Dispatch { session, task: at, token, attempt });
     }
 }

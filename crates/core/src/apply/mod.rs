@@ -63,7 +63,7 @@ impl State {
         }
     }
 
-    /// Does what has become due: backoffs end, deadlines pass.
+    /// Does what has become due: backoffs end, deadlines pass, what never came of cancelled runs is waited for no more.
     fn wake(&mut self, context: &mut Context) {
         let now = self.stored.log_time;
         while let Some((at, (run, index))) = self.index.delayed.first().copied() {
@@ -80,7 +80,10 @@ impl State {
                 break;
             }
             self.index.deadlines.pop_first();
-            self.cancel(context, run, CancelReason::Deadline, CancelMode::Kill);
+            match self.run(run).and_then(|run| run.cancel()) {
+                None => self.cancel(context, run, CancelReason::Deadline, CancelMode::Kill),
+                Some(_) => self.seal(context, run),
+            }
         }
     }
 

@@ -37,6 +37,8 @@ impl State {
             sealed: false,
             ended: false,
             cancel: None,
+            closes_at: None,
+            pins: Arc::default(),
             ledger: Ledger::default(),
             verdict: Verdict::Unspecified,
             opened_wall_ms: context.wall_ms,
@@ -53,8 +55,8 @@ impl State {
         self.index.run_keys.insert(Arc::clone(&run.id), key);
         self.index.live.insert(key);
         self.index.names.insert(key, BTreeSet::new());
-        if run.options.deadline_ms > 0 {
-            self.index.deadlines.insert((run.opened_log_time.after_ms(run.options.deadline_ms), key));
+        if let Some(at) = run.next_deadline() {
+            self.index.deadlines.insert((at, key));
         }
         self.stored.runs.insert(key, Arc::new(run));
         Ok(Reply::RunOpened { existed: false, tasks: 0, next_seq: 0, sealed: false })

@@ -1,17 +1,15 @@
 //! What is derived from the stored state so that apply and the scheduler need no scans. Built again on restore.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use muster_proto::v1::{TaskRef, TaskResult};
 
+use super::groups::Groups;
+use super::ready::Ready;
 use super::task::{Fit, Phase, Task};
 use super::{State, Stored};
 use crate::time::LogTime;
-
-/// Order of the ready tasks of one run and fit: priority, handed back ones, longest first, index.
-pub(crate) type ReadyKey = (Reverse<i32>, Reverse<bool>, Reverse<u64>, u32);
 
 /// Derived lookups.
 #[derive(Debug, Default)]
@@ -20,10 +18,14 @@ pub(crate) struct Index {
     /// Runs that have not ended.
     pub(crate) live: BTreeSet<u64>,
     /// Tasks that could be leased now, by (run, number of their fit).
-    pub(crate) ready: BTreeMap<(u64, u32), BTreeSet<ReadyKey>>,
+    pub(crate) ready: BTreeMap<(u64, u32), Ready>,
+    /// How many they are.
+    pub(crate) ready_count: usize,
+    /// Groups with tasks that have no result.
+    pub(crate) groups: Groups,
     /// Tasks in backoff.
     pub(crate) delayed: BTreeSet<(LogTime, (u64, u32))>,
-    /// Runs with a deadline.
+    /// Runs with a deadline, and cancelled ones that wait for the rest of their tasks.
     pub(crate) deadlines: BTreeSet<(LogTime, u64)>,
     /// Number of dependencies that have not passed yet, where there are any.
     pub(crate) waiting: BTreeMap<(u64, u32), u32>,
@@ -42,10 +44,6 @@ pub(crate) struct Index {
 
 pub(crate) fn name_digest(name: &str) -> u128 {
     xxhash_rust::xxh3::xxh3_128(name.as_bytes())
-}
-
-fn ready_key(task: &Task, index: u32) -> ReadyKey {
-    (Reverse(task.priority), Reverse(task.front), Reverse(task.expected_us), index)
 }
 
 impl Index {
@@ -89,7 +87,7 @@ impl Index {
             return;
         }
         let fit = self.fit_number(task.fit.as_ref());
-        self.ready.entry((at.run, fit)).or_default().insert(ready_key(task, at.index));
+        self.ready_count += usize::from(self.ready.entry((at.run, fit)).or_default().insert(task, at.index));
     }
 
     /// A task is no longer pending.
@@ -99,7 +97,7 @@ impl Index {
         }
         let fit = self.fit_number(task.fit.as_ref());
         if let Some(queue) = self.ready.get_mut(&(at.run, fit)) {
-            queue.remove(&ready_key(task, at.index));
+            self.ready_count -= usize::from(queue.remove(task, at.index));
             if queue.is_empty() {
                 self.ready.remove(&(at.run, fit));
             }
@@ -109,7 +107,7 @@ impl Index {
     /// Could be leased now.
     pub(crate) fn is_ready(&mut self, at: TaskRef, task: &Task) -> bool {
         let fit = self.fit_number(task.fit.as_ref());
-        self.ready.get(&(at.run, fit)).is_some_and(|queue| queue.contains(&ready_key(task, at.index)))
+        self.ready.get(&(at.run, fit)).is_some_and(|queue| queue.contains(task, at.index))
     }
 
     /// Forgets all about the tasks of a run; called when it is archived, so none of them is pending.
@@ -143,8 +141,8 @@ impl State {
                 continue;
             }
             state.index.live.insert(run.key);
-            if run.options.deadline_ms > 0 && run.cancel.is_none() {
-                state.index.deadlines.insert((run.opened_log_time.after_ms(run.options.deadline_ms), run.key));
+            if let Some(at) = run.next_deadline() {
+                state.index.deadlines.insert((at, run.key));
             }
             if !run.sealed {
                 let names = run.tasks.iter().map(|task| name_digest(&task.name)).collect();
@@ -174,15 +172,15 @@ impl State {
             }
             match &task.phase {
                 Phase::Pending { .. } => self.index.enqueue(at, task, now),
-                Phase::Leased(lease) => {
-                    if let Some(session) = self.session_mut(lease.session) {
-                        session.hold(lease.token, at, task.fit.as_deref());
-                    }
-                }
+                Phase::Leased(lease) => self.hold(at, lease.token, lease.session),
                 Phase::Ended(_) => continue,
             }
+            self.group_grows(at);
             expected_left.0 += task.expected_us;
             expected_left.1 += u64::from(task.expected_us == 0);
+        }
+        for (index, _) in (0u32..).zip(run.tasks.iter()).filter(|(_, task)| task.result().is_some()) {
+            self.group_had(TaskRef::at(run.key, index));
         }
         let run = self.run_mut(run.key).expect("iterating over the runs");
         (run.expected_left_us, run.unknown_left) = expected_left;

@@ -3,7 +3,9 @@
 //! What is stored ([`Stored`]) is cheap to clone and goes into snapshots; the [`index`] is derived from it and
 //! built again on restore. Only `apply/` changes either.
 
+pub(crate) mod groups;
 pub mod index;
+pub(crate) mod ready;
 pub mod run;
 pub mod session;
 pub mod task;
@@ -74,6 +76,11 @@ impl State {
         self.stored.applied
     }
 
+    /// A state that was read from a snapshot: whoever kept the records knows the last entry that is in them.
+    pub fn stands_at(&mut self, applied: LogPosition) {
+        self.stored.applied = applied;
+    }
+
     /// Log time after the last applied entry.
     pub fn log_time(&self) -> LogTime {
         self.stored.log_time
@@ -133,7 +140,7 @@ impl State {
 
     /// Tasks that could be leased now if a worker fits.
     pub fn ready_count(&self) -> usize {
-        self.index.ready.values().map(BTreeSet::len).sum()
+        self.index.ready_count
     }
 
     /// Log time, in milliseconds, at which an `advance_time` entry is due because a backoff or a deadline ends.

@@ -1,5 +1,6 @@
 //! One run: its options, its tasks in order, the order of their results, its ledger.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use muster_proto::Bytes;
@@ -27,6 +28,10 @@ pub struct Run {
     pub(crate) sealed: bool,
     pub(crate) ended: bool,
     pub(crate) cancel: Option<Cancel>,
+    /// A cancelled run takes tasks until it is sealed, or until this time.
+    pub(crate) closes_at: Option<LogTime>,
+    /// Where its groups are pinned: the session that got the last lease of each.
+    pub(crate) pins: Arc<BTreeMap<u32, u64>>,
     pub(crate) ledger: Ledger,
     pub(crate) verdict: Verdict,
     pub(crate) opened_wall_ms: u64,
@@ -104,6 +109,11 @@ impl Run {
         self.archived.as_deref()
     }
 
+    /// All its tasks that have no result are leased, and no others will come.
+    pub fn is_drained(&self) -> bool {
+        self.sealed && self.ledger.pending == 0 && self.ledger.leased > 0
+    }
+
     /// Whether and why it was told to stop.
     pub fn cancel(&self) -> Option<Cancel> {
         self.cancel
@@ -122,6 +132,14 @@ impl Run {
     /// Indices of the tasks with a result, in the order in which they were recorded, from a cursor on.
     pub fn finished_from(&self, cursor: u64) -> impl Iterator<Item = u32> + '_ {
         self.finished.iter_from(usize::try_from(cursor).unwrap_or(usize::MAX)).copied()
+    }
+
+    /// When something is due without anybody's asking: a deadline, or the end of what a cancelled run waits for.
+    pub(crate) fn next_deadline(&self) -> Option<LogTime> {
+        if self.cancel.is_some() {
+            return self.closes_at.filter(|_| !self.sealed);
+        }
+        (self.options.deadline_ms > 0).then(|| self.opened_log_time.after_ms(self.options.deadline_ms))
     }
 
     pub(crate) fn next_seq(&self) -> u32 {

@@ -1,10 +1,11 @@
 //! One connection life of a worker: what it declared and what it holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use muster_proto::v1::{ProcessIdentity, RegisterWorker, TaskRef};
 
+use super::groups::GroupKey;
 use super::task::Fit;
 
 /// One session of a worker.
@@ -23,6 +24,10 @@ pub struct Session {
     pub(crate) leases: BTreeMap<u64, TaskRef>,
     /// Derived: resources those leases hold.
     pub(crate) used: BTreeMap<String, u64>,
+    /// Derived: tasks of groups that it holds leases of.
+    pub(crate) groups: BTreeMap<GroupKey, BTreeSet<u32>>,
+    /// Derived: groups that are pinned to it and have tasks without a result.
+    pub(crate) pins: BTreeSet<GroupKey>,
 }
 
 impl Session {
@@ -39,6 +44,8 @@ impl Session {
             draining: false,
             leases: BTreeMap::new(),
             used: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            pins: BTreeSet::new(),
         }
     }
 

@@ -12,8 +12,10 @@ use crate::time::LogTime;
 #[derive(Clone, Debug)]
 pub struct Task {
     pub(crate) name: Box<str>,
-    /// The encoded specification without its name.
+    /// The encoded specification, without its name and group, and without its item if that is the name.
     pub(crate) spec: Box<[u8]>,
+    pub(crate) item_is_name: bool,
+    pub(crate) group: u32,
     pub(crate) priority: i32,
     pub(crate) expected_us: u64,
     pub(crate) fit: Option<Arc<Fit>>,
@@ -78,9 +80,16 @@ impl Fit {
 impl Task {
     pub(crate) fn new(mut spec: TaskSpec, expected_us: u64) -> Self {
         let name = std::mem::take(&mut spec.name).into_boxed_str();
+        let group = std::mem::take(&mut spec.group);
+        let item_is_name = spec.item == *name;
+        if item_is_name {
+            spec.item.clear();
+        }
         let mut task = Self {
             name,
             spec: spec.encode_to_vec().into_boxed_slice(),
+            item_is_name,
+            group,
             priority: 0,
             expected_us,
             fit: None,
@@ -157,7 +166,22 @@ impl Task {
     pub fn spec(&self) -> TaskSpec {
         let mut spec = TaskSpec::decode(self.spec.as_ref()).expect("was encoded by Task::new or checked on restore");
         spec.name = self.name.to_string();
+        spec.group = self.group;
+        if self.item_is_name {
+            spec.item.clone_from(&spec.name);
+        }
         spec
+    }
+
+    /// Whether its process died when it was last executed to its end: it is to be alone in the next one.
+    pub fn crashed_last(&self) -> bool {
+        let unfinished = |outcome: &Outcome| matches!(outcome, Outcome::Lost | Outcome::Preempted | Outcome::Env);
+        self.attempts.iter().rev().map(outcome_of).find(|outcome| !unfinished(outcome)) == Some(Outcome::Crashed)
+    }
+
+    /// Number of its group in the run; 0 = none.
+    pub fn group(&self) -> u32 {
+        self.group
     }
 
     /// Adds an ended attempt; drops the oldest ones that used no budget when there are too many.

@@ -30,12 +30,13 @@ pub struct Draft {
     after: Vec<prop::sample::Index>,
     memory: u64,
     priority: i32,
+    group: u32,
 }
 
 /// Something that may happen. Numbers pick from what there is.
 #[derive(Clone, Debug)]
 pub enum Step {
-    Open { run: u8, body: u8, options: RunOptions },
+    Open { run: u8, body: u8, options: Box<RunOptions> },
     Add { run: u8, tasks: Vec<Draft>, repeat: bool },
     Seal { run: u8, off_by: u32 },
     Cancel { run: u8, kill: bool },
@@ -51,10 +52,10 @@ pub enum Step {
 }
 
 fn options() -> impl Strategy<Value = RunOptions> {
-    let budgets = (0..3u32, 0..3u32, 0..4u32);
+    let budgets = (0..3u32, 0..3u32, 0..4u32, any::<bool>());
     let times = (0..3u64, 0..5_000u64, prop_oneof![Just(0u64), Just(3_000u64)]);
     (budgets, times, 0..3u32, -1..2i32).prop_map(
-        |((retries, crash_retries, infra_retries), times, max_fail, priority)| {
+        |((retries, crash_retries, infra_retries, groups_pinned), times, max_fail, priority)| {
             let (backoff, retry_backoff_ms_max, deadline_ms) = times;
             RunOptions {
                 retries,
@@ -65,6 +66,8 @@ fn options() -> impl Strategy<Value = RunOptions> {
                 deadline_ms,
                 retry_backoff_ms: backoff * 700,
                 retry_backoff_ms_max,
+                groups_pinned,
+                runner: groups_pinned.then(RunnerSpec::default),
                 ..RunOptions::default()
             }
         },
@@ -73,7 +76,13 @@ fn options() -> impl Strategy<Value = RunOptions> {
 
 fn draft() -> impl Strategy<Value = Draft> {
     let after = prop::collection::vec(any::<prop::sample::Index>(), 0..3);
-    (after, 0..4u64, -1..2i32).prop_map(|(after, memory, priority)| Draft { after, memory, priority })
+    let group = prop_oneof![2 => Just(0u32), 3 => 1..4u32];
+    (after, 0..4u64, -1..2i32, group).prop_map(|(after, memory, priority, group)| Draft {
+        after,
+        memory,
+        priority,
+        group,
+    })
 }
 
 /// Any step; those that move work on are more frequent.
@@ -81,7 +90,7 @@ pub fn step() -> impl Strategy<Value = Step> {
     let run = 0..3u8;
     let pick = any::<prop::sample::Index>;
     prop_oneof![
-        3 => (run.clone(), 0..4u8, options()).prop_map(|(run, body, options)| Step::Open { run, body, options }),
+        3 => (run.clone(), 0..4u8, options()).prop_map(|(run, body, options)| Step::Open { run, body, options: options.into() }),
         8 => (run.clone(), prop::collection::vec(draft(), 1..6), prop::bool::weighted(0.2))
             .prop_map(|(run, tasks, repeat)| Step::Add { run, tasks, repeat }),
         2 => (run.clone(), prop_oneof![4 => Just(0u32), 1 => Just(1u32)])
@@ -113,7 +122,7 @@ pub struct Batch {
 /// A history of entries. It begins with runs and workers, so that there is something to do.
 pub fn history() -> impl Strategy<Value = Vec<Batch>> {
     let opened = prop::collection::vec(options(), 3).prop_map(|options| {
-        let opens = (0..).zip(options).map(|(run, options)| Step::Open { run, body: 0, options });
+        let opens = (0..).zip(options).map(|(run, options)| Step::Open { run, body: 0, options: options.into() });
         let registers = (0..3).map(|worker| Step::Register { worker, process: 1 });
         Batch { steps: opens.chain(registers).collect(), elapsed_ms: 1, new_term: false }
     });
@@ -148,11 +157,19 @@ impl Machine {
         applied
     }
 
+    /// Applies an entry of these commands, half a second after the last one.
+    pub fn apply_kinds(&mut self, kinds: Vec<Kind>) -> Applied {
+        self.at.index += 1;
+        let commands = kinds.into_iter().map(|kind| Command { kind: Some(kind) }).collect();
+        let entry = LogEntry { format: 1, elapsed_us: 500_000, wall_ms: self.at.index, commands };
+        self.state.apply(self.at, &entry)
+    }
+
     fn command(&mut self, step: &Step) -> Kind {
         let run_id = |run: &u8| format!("r{run}");
         match step {
             Step::Open { run, body, options } => {
-                let options = RunOptions { description: format!("{}", body / 3), ..options.clone() };
+                let options = RunOptions { description: format!("{}", body / 3), ..options.as_ref().clone() };
                 Kind::OpenRun(OpenRun { run_id: run_id(run), options: Some(options), ..OpenRun::default() })
             }
             Step::Add { run, tasks, repeat } => Kind::AddTasks(self.chunk(run_id(run), tasks, *repeat)),
@@ -230,7 +247,14 @@ impl Machine {
             return last.clone();
         }
         let first = run.map_or(0, |run| run.task_count());
-        let specs = (first..).zip(tasks).map(|(index, draft)| spec(index, draft)).collect();
+        let has_runner = run.is_some_and(|run| run.options().runner.is_some());
+        let specs = (first..).zip(tasks).map(|(index, draft)| {
+            let spec = spec(index, draft);
+            // Every other task is executed by the runner; of these, every other one under another name.
+            let item = if index % 4 == 1 { format!("item of {}", spec.name) } else { spec.name.clone() };
+            TaskSpec { item: if has_runner && index % 2 == 1 { item } else { String::new() }, ..spec }
+        });
+        let specs = specs.collect();
         let chunk = AddTasks { run_id, seq: taken.len() as u32, tasks: specs };
         // Refused if the run is not there, or closed; then it is not repeated.
         if run.is_some_and(|run| !run.sealed()) {
@@ -241,7 +265,8 @@ impl Machine {
 }
 
 fn spec(index: u32, draft: &Draft) -> TaskSpec {
-    let mut spec = TaskSpec { name: format!("t{index}"), priority: draft.priority, ..TaskSpec::default() };
+    let (name, priority, group) = (format!("t{index}"), draft.priority, draft.group);
+    let mut spec = TaskSpec { name, priority, group, ..TaskSpec::default() };
     if index > 0 {
         spec.after = draft.after.iter().map(|before| before.index(index as usize) as u32).collect();
         spec.after.sort_unstable();

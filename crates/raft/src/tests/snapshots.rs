@@ -114,6 +114,16 @@ async fn start_is_refused_when_no_sound_snapshot_joins_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn state_of_a_snapshot_says_how_far_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    with_two_snapshots(dir.path()).await;
+    let loaded = load_newest(&RealDisk, &dir.path().join("raft/snapshot"), None).unwrap();
+    let last = loaded.machine.applied.expect("entries before the snapshot");
+    assert_eq!(loaded.machine.state.applied().index, last.index());
+    assert!(last.index() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn older_snapshot_that_the_log_no_longer_continues_is_not_used() {
     let dir = tempfile::tempdir().unwrap();
     with_two_snapshots(dir.path()).await;

@@ -17,6 +17,7 @@ mod no_ack_lost;
 mod one_lease;
 mod one_result;
 mod order;
+mod pinned_group_one_worker;
 mod replicas_equal;
 mod retries_bounded;
 mod self_fencing;
@@ -63,6 +64,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<self_fencing::SelfFencing>::default(),
         Box::<cancel_wins::CancelWins>::default(),
         Box::<order::Order>::default(),
+        Box::<pinned_group_one_worker::PinnedGroupOneWorker>::default(),
         Box::<capacity::Capacity>::default(),
         Box::<retries_bounded::RetriesBounded>::default(),
         Box::<ledger_closes::LedgerCloses>::default(),

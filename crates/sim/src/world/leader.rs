@@ -68,6 +68,8 @@ pub(super) struct Leader {
     pub(super) time_passes: bool,
     /// Sessions that it has proposed to give up because their process is gone.
     pub(super) given_up: BTreeSet<u64>,
+    /// Runs of which nothing waits for a lease; those who hold leases of them have been told.
+    pub(super) drained: BTreeSet<u64>,
 }
 
 impl Leader {
@@ -86,6 +88,7 @@ impl Leader {
             plans: 0,
             time_passes: false,
             given_up: BTreeSet::new(),
+            drained: BTreeSet::new(),
         }
     }
 
@@ -272,6 +275,7 @@ impl World {
                     }
                 }
                 Effect::RunEnded { run } => {
+                    self.tell_ended(run);
                     if let Some(run_id) = self.log.state().run(run).map(|run| run.id().to_owned()) {
                         self.archive_soon(run_id);
                     }
@@ -279,7 +283,9 @@ impl World {
                 Effect::Recorded { .. } | Effect::Retried { .. } | Effect::Cancelling { .. } => {}
             }
         }
+        let granted = leases.values().flatten().map(|task| task.run).collect();
         leases.into_iter().for_each(|(session, tasks)| self.send_leases(session, &tasks));
+        self.tell_drained(&granted);
         for ((session, kill_running), tokens) in revokes {
             self.send_revoke(session, tokens, kill_running);
         }

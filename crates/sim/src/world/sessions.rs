@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use muster_core::{Refusal, Reply, view};
 use muster_proto::v1::command::Kind;
 use muster_proto::v1::{
-    CancelMode, FinishAttempts, Goodbye, HeartbeatEcho, Leases, RegisterWorker, Revoke, TaskRef, Welcome,
-    coordinator_message, worker_message,
+    CancelMode, Drained, FinishAttempts, Goodbye, HeartbeatEcho, Leases, RegisterWorker, Revoke, RunsEnded, TaskRef,
+    Welcome, coordinator_message, worker_message,
 };
 
 use super::leader::{Channel, Origin};
@@ -114,6 +114,54 @@ impl World {
         self.send_leases(session, &tasks);
         self.send_revoke(session, soft, false);
         self.send_revoke(session, hard, true);
+        self.tell_phases(session);
+    }
+
+    /// What a worker that comes back may have missed.
+    fn tell_phases(&mut self, session: u64) {
+        let state = self.log.state();
+        let ended: Vec<_> = state.runs().filter(|run| run.ended()).map(|run| run.key()).collect();
+        let drained: Vec<_> = state.live_runs().filter(|run| run.is_drained()).map(|run| run.key()).collect();
+        self.send(session, coordinator_message::Kind::Drained(Drained { runs: drained }));
+        self.send(session, coordinator_message::Kind::RunsEnded(RunsEnded { runs: ended }));
+    }
+
+    /// Those who hold leases of a run are told when nothing else of it waits, and again after a new lease.
+    pub(super) fn tell_drained(&mut self, granted: &BTreeSet<u64>) {
+        let state = self.log.state();
+        let Some(leader) = &mut self.leader else { return };
+        let now: BTreeSet<_> = state.live_runs().filter(|run| run.is_drained()).map(|run| run.key()).collect();
+        let news: BTreeSet<_> =
+            now.iter().copied().filter(|run| !leader.drained.contains(run) || granted.contains(run)).collect();
+        leader.drained = now;
+        if news.is_empty() {
+            return;
+        }
+        let of_session = |session: &muster_core::state::Session| {
+            let held: BTreeSet<_> = session.leases().map(|(_, task)| task.run).collect();
+            (session.id(), held.intersection(&news).copied().collect::<Vec<_>>())
+        };
+        let holders: Vec<_> = state.sessions().map(of_session).filter(|(_, runs)| !runs.is_empty()).collect();
+        for (session, runs) in holders {
+            self.send(session, coordinator_message::Kind::Drained(Drained { runs }));
+        }
+    }
+
+    /// Those who know a run are told that it is over.
+    pub(super) fn tell_ended(&mut self, run: u64) {
+        let channels = self.leader.iter_mut().flat_map(|leader| &mut leader.channels);
+        let knew: Vec<_> =
+            channels.filter_map(|(session, channel)| channel.told.remove(&run).then_some(*session)).collect();
+        for session in knew {
+            self.send(session, coordinator_message::Kind::RunsEnded(RunsEnded { runs: vec![run] }));
+        }
+    }
+
+    fn send(&mut self, session: u64, said: coordinator_message::Kind) {
+        let conn = self.leader.as_ref().and_then(|leader| leader.channels.get(&session)).map(|channel| channel.conn);
+        if let Some(conn) = conn {
+            self.send_to_worker(conn, said);
+        }
     }
 
     pub(super) fn send_leases(&mut self, session: u64, tasks: &[TaskRef]) {
@@ -128,9 +176,8 @@ impl World {
     }
 
     pub(super) fn send_revoke(&mut self, session: u64, tokens: Vec<u64>, kill_running: bool) {
-        let conn = self.leader.as_ref().and_then(|leader| leader.channels.get(&session)).map(|channel| channel.conn);
-        if let Some(conn) = conn.filter(|_| !tokens.is_empty()) {
-            self.send_to_worker(conn, coordinator_message::Kind::Revoke(Revoke { tokens, kill_running }));
+        if !tokens.is_empty() {
+            self.send(session, coordinator_message::Kind::Revoke(Revoke { tokens, kill_running }));
         }
     }
 

@@ -299,8 +299,8 @@ impl World {
             Action::Acknowledge { tokens } => self.keeper_forgets(number, &tokens),
             Action::EndSession { reason } => self.end_session(number, &reason),
             Action::Finished => self.finished(number),
-            // Directories and environments are not simulated.
-            Action::Learn(_) | Action::Forget { .. } => {}
+            // Directories, environments and runners are not simulated.
+            Action::Learn(_) | Action::Forget { .. } | Action::Drained { .. } => {}
         }
     }
 

@@ -169,6 +169,31 @@ impl Attempt {
         self.root_end.is_none()
     }
 
+    /// What runs in it now may take so long (0 = for ever), and gets so much grace.
+    pub(crate) fn limit(&mut self, now_ms: u64, timeout_ms: u64, grace_ms: u64) {
+        self.limit_ms = (timeout_ms > 0 && self.root_end.is_none()).then(|| now_ms.saturating_add(timeout_ms));
+        self.start.grace_ms = grace_ms;
+    }
+
+    /// What ran in it is over.
+    pub(crate) fn unlimit(&mut self) {
+        self.limit_ms = None;
+    }
+
+    pub(crate) fn cause(&self) -> StopCause {
+        self.cause
+    }
+
+    /// Exit code (-1: none) and signal (0: none) of the root.
+    pub(crate) fn root_status(&self) -> (i32, u32) {
+        self.root_end.map_or((-1, 0), |end| (end.reaped.exit_code.unwrap_or(-1), end.reaped.signal))
+    }
+
+    /// When the root had ended, on the monotonic clock.
+    pub(crate) fn root_ended_us(&self) -> u64 {
+        self.root_end.map_or(self.started_us, |end| self.started_us.saturating_add(end.wall_us))
+    }
+
     /// The worker is dead, and nobody will renew the lease: the attempt is killed, and unless it has ended already, or
     /// was being stopped, its end means nothing and is not recorded.
     pub(crate) fn forsake(&mut self, now_ms: u64) {
@@ -214,7 +239,8 @@ fn path_of(start: &Start) -> PathBuf {
     PathBuf::from(std::ffi::OsStr::from_bytes(&start.output_path))
 }
 
-fn blank(start: &Start) -> KeeperExited {
+/// A record with nothing but what its start says.
+pub(crate) fn blank(start: &Start) -> KeeperExited {
     KeeperExited {
         token: start.token,
         task: start.task,

@@ -10,12 +10,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use super::attempt::{Attempt, Due, not_started, spawn_failed};
+use super::circumstances::Circumstances;
 use super::link::Link;
 use super::orphans::{Orphans, signal_all, signal_tree};
 use super::output::Scratch;
+use super::runner::{Next, Runner, Runners, Template};
 use super::spawn::Context;
 use super::sys::{Actions, Spawner, child_signals, keep_descriptors_to_ourselves, reap};
 use super::{Options, complain};
+use crate::cgroup;
 use crate::clock;
 use crate::limits::{DELIVER_QUEUE_PER_SLOT_MIN, DELIVER_WAIT_MS, WATCH_MS};
 use crate::procfs;
@@ -26,6 +29,8 @@ pub(super) struct Slot {
     pub(super) scratch: Scratch,
     pub(super) prepared: Option<Actions>,
     pub(super) attempt: Option<Attempt>,
+    /// Whose process the attempt is, or will be.
+    pub(super) runner: Option<Runner>,
 }
 
 /// The time of one turn of the loop.
@@ -62,7 +67,7 @@ pub(super) struct Keeper {
     /// Exit when nothing is left to do.
     pub(super) finishing: bool,
     /// The worker is gone.
-    abandoned: bool,
+    pub(super) abandoned: bool,
     /// Ended, and neither in the spool nor sent.
     pub(super) ended: Vec<KeeperExited>,
     watch_at_ms: u64,
@@ -71,6 +76,8 @@ pub(super) struct Keeper {
     pub(super) unspooled: BTreeSet<u64>,
     /// When the worker is told of what has ended, if nothing is a reason to tell it before.
     deliver_at_ms: Option<u64>,
+    pub(super) runners: Runners,
+    pub(super) circumstances: Circumstances,
 }
 
 impl Keeper {
@@ -89,7 +96,10 @@ impl Keeper {
         let stat = procfs::stat(pid as i32)?.ok_or_else(|| io::Error::other("this process is not in /proc"))?;
         let header = Header { pid, start_ticks: stat.start_ticks, cookie: options.cookie };
         let spool = SpoolWriter::open(&options.spool, header).map_err(io::Error::other)?;
-        let slot = |slot| Slot { scratch: Scratch::new(&options.spool, slot), prepared: None, attempt: None };
+        // Without one, what is started is found by its marks.
+        let _ = cgroup::enter(&options.spool, options.cookie);
+        let slot =
+            |slot| Slot { scratch: Scratch::new(&options.spool, slot), prepared: None, attempt: None, runner: None };
         Ok(Self {
             link,
             signals,
@@ -108,6 +118,8 @@ impl Keeper {
             watch_at_ms: 0,
             unspooled: BTreeSet::new(),
             deliver_at_ms: None,
+            runners: Runners::default(),
+            circumstances: Circumstances::new(&options.spool),
             options,
         })
     }
@@ -134,6 +146,7 @@ impl Keeper {
                     self.request(now, request)?;
                 }
             }
+            self.receive_from_runners(now)?;
             self.enforce(now)?;
             self.collect(now)?;
             self.record()?;
@@ -150,7 +163,12 @@ impl Keeper {
     }
 
     pub(super) fn attempts(&self) -> impl Iterator<Item = &Attempt> + Clone {
-        self.slots.iter().filter_map(|slot| slot.attempt.as_ref())
+        attempts(&self.slots, &self.runners)
+    }
+
+    fn attempts_mut(&mut self) -> impl Iterator<Item = &mut Attempt> {
+        let templates = self.runners.templates_mut().filter_map(|template| template.process.as_mut());
+        self.slots.iter_mut().filter_map(|slot| slot.attempt.as_mut()).chain(templates)
     }
 
     /// Waits for something to do. Returns whether the worker has spoken and whether a child has ended.
@@ -165,13 +183,18 @@ impl Keeper {
         if self.link.is_open() {
             fds.push(PollFd::from_borrowed_fd(self.link.fd(), interest));
         }
+        let link = if self.link.is_open() { fds.len() - 1 } else { usize::MAX };
+        for (fd, writes) in self.runners.fds() {
+            let interest = if writes { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+            fds.push(PollFd::from_borrowed_fd(fd, interest));
+        }
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return Ok((false, false)),
             Err(error) => return Err(error.into()),
         }
         let spoke = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
-        let heard = fds.get(1).is_some_and(|link| link.revents().intersects(spoke));
+        let heard = fds.get(link).is_some_and(|link| link.revents().intersects(spoke));
         Ok((heard, fds[0].revents().contains(PollFlags::IN)))
     }
 
@@ -183,7 +206,8 @@ impl Keeper {
         let watch = (busy || !self.orphans.is_empty()).then(|| in_monotonic(self.watch_at_ms));
         let fence = (busy && self.until_ms > now.boottime_ms).then(|| self.until_ms - now.boottime_ms);
         let deliver = self.deliver_at_ms.map(in_monotonic);
-        attempts.chain(watch).chain(fence).chain(deliver).min()
+        let runners = self.runners_due_ms().map(in_monotonic);
+        attempts.chain(watch).chain(fence).chain(deliver).chain(runners).min()
     }
 
     fn reap_all(&mut self, now: Now) -> io::Result<()> {
@@ -196,20 +220,20 @@ impl Keeper {
         let mut any = false;
         while let Some(reaped) = reap()? {
             any = true;
-            let mut attempts = self.slots.iter_mut().filter_map(|slot| slot.attempt.as_mut());
-            if let Some(attempt) = attempts.find(|attempt| attempt.pid == reaped.pid && attempt.root_is_alive()) {
-                attempt.root_ended(reaped, now.monotonic_us);
-            }
+            let is_it = |attempt: &&mut Attempt| attempt.pid == reaped.pid && attempt.root_is_alive();
+            let ended = self.attempts_mut().find(is_it);
+            ended.into_iter().for_each(|attempt| attempt.root_ended(reaped, now.monotonic_us));
         }
         if any { self.look_for_orphans(now) } else { Ok(()) }
     }
 
     fn look_for_orphans(&mut self, now: Now) -> io::Result<()> {
-        self.orphans.refresh(self.slots.iter().filter_map(|slot| slot.attempt.as_ref()))?;
+        self.orphans.refresh(attempts(&self.slots, &self.runners))?;
         if self.orphans.is_empty() {
             return Ok(());
         }
-        for attempt in self.slots.iter_mut().filter_map(|slot| slot.attempt.as_mut()) {
+        let templates = self.runners.templates_mut().filter_map(|template| template.process.as_mut());
+        for attempt in self.slots.iter_mut().filter_map(|slot| slot.attempt.as_mut()).chain(templates) {
             if !attempt.root_is_alive() && self.orphans.of(attempt.token).next().is_some() {
                 attempt.has_survivors(now.monotonic_ms);
             }
@@ -230,7 +254,9 @@ impl Keeper {
             self.watch_at_ms = now.monotonic_ms + WATCH_MS;
             self.watch(now)?;
         }
-        for attempt in self.slots.iter_mut().filter_map(|slot| slot.attempt.as_mut()) {
+        self.enforce_runners(now);
+        let templates = self.runners.templates_mut().filter_map(|template| template.process.as_mut());
+        for attempt in self.slots.iter_mut().filter_map(|slot| slot.attempt.as_mut()).chain(templates) {
             while let Some(due) = attempt.due(now.monotonic_ms) {
                 let orphans: Vec<i32> = self.orphans.of(attempt.token).collect();
                 let signal = if due == Due::Kill { Signal::KILL } else { Signal::TERM };
@@ -245,9 +271,7 @@ impl Keeper {
     fn abandon(&mut self, now: Now) {
         self.abandoned = true;
         self.queue.clear();
-        for attempt in self.slots.iter_mut().filter_map(|slot| slot.attempt.as_mut()) {
-            attempt.forsake(now.monotonic_ms);
-        }
+        self.attempts_mut().for_each(|attempt| attempt.forsake(now.monotonic_ms));
     }
 
     /// The leases have not been renewed in time.
@@ -283,33 +307,56 @@ impl Keeper {
         for slot in &mut self.slots {
             let over =
                 |attempt: &mut Attempt| !attempt.root_is_alive() && self.orphans.of(attempt.token).next().is_none();
+            if slot.runner.is_some() {
+                continue;
+            }
             let Some(attempt) = slot.attempt.take_if(over) else { continue };
             if attempt.is_forsaken() {
                 slot.scratch.discard();
                 continue;
             }
             let output = slot.scratch.finish(&attempt.output_path, reusable);
-            self.ended.push(attempt.exited(output));
+            let mut exited = attempt.exited(output);
+            self.circumstances.look(&mut exited);
+            self.ended.push(exited);
         }
+        self.collect_runners(now)?;
         // With it gone, it may have become clear that an orphan without a mark is of an attempt that is over.
         if reusable || self.attempts().count() == before { Ok(()) } else { self.look_for_orphans(now) }
     }
 
     fn start_queued(&mut self, now: Now) -> io::Result<()> {
-        while !self.queue.is_empty() && self.unspooled.is_empty() && now.boottime_ms < self.until_ms {
-            let Some(slot) = self.slots.iter().position(|slot| slot.attempt.is_none()) else { return Ok(()) };
-            let Some(start) = self.queue.pop_front() else { return Ok(()) };
-            fail::fail_point!("keeper_before_spawn");
-            let (began_us, wall_ms) = (clock::monotonic_us(), clock::wall_ms());
-            match self.spawn(slot, &start) {
-                Ok(pid) => {
-                    let started = KeeperStarted { token: start.token, pid: pid.unsigned_abs(), slot: slot as u32 };
-                    self.slots[slot].attempt = Some(Attempt::new(start, pid, self.next_order, began_us, wall_ms));
-                    self.next_order += 1;
-                    self.link.push(keeper_event::Kind::Started(started))?;
-                }
-                Err(failure) => self.ended.push(spawn_failed(&start, wall_ms, failure)),
+        if !self.unspooled.is_empty() || now.boottime_ms >= self.until_ms {
+            return Ok(());
+        }
+        self.feed_runners(now);
+        while !self.queue.is_empty() {
+            let is_free = |slot: &Slot| slot.attempt.is_none() && slot.runner.is_none();
+            let Some(slot) = self.slots.iter().position(is_free) else {
+                self.make_room(now);
+                return Ok(());
+            };
+            match self.next_for_free_slot(now)? {
+                Next::Command(at) => self.start_command(slot, at)?,
+                Next::Runner(at, alone) => self.make_runner(slot, at, alone, now)?,
+                Next::Nothing => return Ok(()),
             }
+        }
+        Ok(())
+    }
+
+    fn start_command(&mut self, slot: usize, at: usize) -> io::Result<()> {
+        let Some(start) = self.queue.remove(at) else { return Ok(()) };
+        fail::fail_point!("keeper_before_spawn");
+        let (began_us, wall_ms) = (clock::monotonic_us(), clock::wall_ms());
+        match self.spawn(slot, &start) {
+            Ok(pid) => {
+                let started = KeeperStarted { token: start.token, pid: pid.unsigned_abs(), slot: slot as u32 };
+                self.slots[slot].attempt = Some(Attempt::new(start, pid, self.next_order, began_us, wall_ms));
+                self.next_order += 1;
+                self.link.push(keeper_event::Kind::Started(started))?;
+            }
+            Err(failure) => self.ended.push(spawn_failed(&start, wall_ms, failure)),
         }
         Ok(())
     }
@@ -342,4 +389,10 @@ impl Keeper {
         self.deliver_at_ms = None;
         self.link.flush()
     }
+}
+
+/// Everything that has a process: what runs in the slots, and the templates.
+fn attempts<'a>(slots: &'a [Slot], runners: &'a Runners) -> impl Iterator<Item = &'a Attempt> + Clone {
+    let templates = runners.templates().filter_map(|template: &Template| template.process.as_ref());
+    slots.iter().filter_map(|slot| slot.attempt.as_ref()).chain(templates)
 }

@@ -7,11 +7,13 @@
 //! Started by [`crate::keeper_client`] as the hidden subcommand `muster keeper`, with a socket as standard input.
 
 mod attempt;
+mod circumstances;
 mod link;
 mod main_loop;
 mod orphans;
 mod output;
 mod requests;
+mod runner;
 mod spawn;
 mod sys;
 

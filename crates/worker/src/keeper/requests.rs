@@ -18,16 +18,29 @@ use crate::leftovers::cookie_value;
 impl Keeper {
     pub(super) fn request(&mut self, now: Now, request: keeper_request::Kind) -> io::Result<()> {
         match request {
-            keeper_request::Kind::Start(start) => self.queue.push_back(start),
+            keeper_request::Kind::Start(start) => {
+                self.runners.has_work(start.task.unwrap_or_default().run);
+                self.queue.push_back(start);
+            }
             keeper_request::Kind::Stop(stop) => self.stop(now, &stop)?,
             keeper_request::Kind::Renew(renew) => self.until_ms = self.until_ms.max(renew.until_boottime_ms),
-            keeper_request::Kind::Finish(_) => self.finishing = true,
+            keeper_request::Kind::Finish(_) => {
+                self.finishing = true;
+                self.end_all_runners(now)?;
+            }
+            keeper_request::Kind::Prepare(prepare) => self.prepare(now, &prepare)?,
+            keeper_request::Kind::Drained(drained) => self.runners.is_drained(drained.run),
+            keeper_request::Kind::EndRunners(end) => self.end_runners(now, &end.run_id)?,
             keeper_request::Kind::Learn(run) => {
                 let context = Context::new(&run).map_err(|error| complain(&format!("run {}: {error}", run.run_id)));
                 self.contexts.insert(run.run, context.ok());
             }
             keeper_request::Kind::Forget(forget) => {
-                self.contexts.remove(&forget.run);
+                let context = self.contexts.remove(&forget.run).flatten();
+                let run_id = context.map(|context| context.told().run_id.clone());
+                if let Some(run_id) = run_id.filter(|run_id| self.runners.has_template(run_id)) {
+                    self.end_runners(now, &run_id)?;
+                }
             }
             keeper_request::Kind::Acknowledge(done) => {
                 self.spool.acknowledge(&done.tokens);
@@ -42,6 +55,9 @@ impl Keeper {
             if let Some(start) = self.queue.remove(at) {
                 self.link.push(keeper_event::Kind::Exited(not_started(&start)))?;
             }
+            return Ok(());
+        }
+        if self.stop_in_runner(now, stop)? {
             return Ok(());
         }
         if !stop.unstarted_only {

@@ -31,7 +31,9 @@ const RESERVED: [&[u8]; 7] = [
 const PATH_DEFAULT: &[u8] = b"/bin:/usr/bin";
 
 /// What all attempts of a run have in common.
+#[derive(Clone)]
 pub(crate) struct Context {
+    told: RunContext,
     cwd: CString,
     /// Key and `key=value`.
     env: Vec<(Bytes, CString)>,
@@ -47,11 +49,17 @@ impl Context {
         let path = path_in(&run.env).cloned();
         let everywhere = path.as_deref().unwrap_or(PATH_DEFAULT).split(is_colon).all(|dir| dir.starts_with(b"/"));
         Ok(Self {
+            told: run.clone(),
             cwd: c_string(&run.cwd[..])?,
             env: env.collect::<io::Result<_>>()?,
             path,
             found: everywhere.then(BTreeMap::new),
         })
+    }
+
+    /// As the worker told it.
+    pub(crate) fn told(&self) -> &RunContext {
+        &self.told
     }
 
     /// The program to execute. What was found once is taken again, as a shell does; `again`: it was no longer there.

@@ -93,7 +93,7 @@ impl Coordinator {
                 std::future::pending::<()>().await;
             }
         };
-        let worker = tokio::spawn(muster_worker::run(config.clone(), channel, stopped));
+        let worker = tokio::spawn(muster_worker::run(config.clone(), channel, no_control(), stopped));
         Self { dir, config, streams, worker, shutdown: Some(shutdown) }
     }
 
@@ -144,7 +144,7 @@ impl Coordinator {
         let path =
             EnvVar { key: Bytes::from_static(b"PATH"), value: Bytes::from(std::env::var("PATH").expect("a PATH")) };
         let cwd = Bytes::from(self.dir.path().as_os_str().as_encoded_bytes().to_vec());
-        RunContext { run: RUN, run_id: "run-x".into(), cwd, env: vec![path] }
+        RunContext { run: RUN, run_id: "run-x".into(), cwd, env: vec![path], ..Default::default() }
     }
 }
 
@@ -210,4 +210,9 @@ impl Stream {
     pub async fn see_off(mut self) {
         while self.hear().await.is_some() {}
     }
+}
+
+/// Nobody asks for anything.
+pub fn no_control() -> mpsc::Receiver<muster_worker::Control> {
+    mpsc::channel(1).1
 }

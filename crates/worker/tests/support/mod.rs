@@ -94,8 +94,18 @@ impl Keeper {
         keeper
     }
 
+    /// A keeper whose files are in a directory of the test's choice.
+    pub fn start_in(dir: tempfile::TempDir, slots: u32) -> Self {
+        let mut keeper = Self::start_fenced_in(dir, slots, &[], "");
+        keeper.renew(boottime_ms() + 3_600_000);
+        keeper
+    }
+
     fn start_fenced_with(slots: u32, more_args: &[&str], failpoints: &str) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
+        Self::start_fenced_in(tempfile::tempdir().expect("a directory"), slots, more_args, failpoints)
+    }
+
+    fn start_fenced_in(dir: tempfile::TempDir, slots: u32, more_args: &[&str], failpoints: &str) -> Self {
         let data = DataDir::new(dir.path());
         std::fs::create_dir_all(data.spools()).expect("made");
         std::fs::create_dir_all(data.session_metrics(SESSION)).expect("made");
@@ -131,13 +141,18 @@ impl Keeper {
 
     /// The run's directory is the test's, and its environment this.
     pub fn learn(&mut self, env: &[(&str, &str)]) {
+        let context = self.context(env);
+        self.send(keeper_request::Kind::Learn(context));
+    }
+
+    pub fn context(&self, env: &[(&str, &str)]) -> RunContext {
         let cwd = Bytes::copy_from_slice(self.dir.path().as_os_str().as_bytes());
         let variable = |(key, value): &(&str, &str)| EnvVar {
             key: Bytes::from(key.to_string()),
             value: Bytes::from(value.to_string()),
         };
         let env = env.iter().map(variable).collect();
-        self.send(keeper_request::Kind::Learn(RunContext { run: RUN, run_id: "run-x".into(), cwd, env }));
+        RunContext { run: RUN, run_id: "run-x".into(), cwd, env, ..Default::default() }
     }
 
     pub fn task(&self, token: u64, argv: &[&str]) -> Start {
@@ -157,6 +172,12 @@ impl Keeper {
 
     pub fn begin(&mut self, start: Start) {
         self.send(keeper_request::Kind::Start(start));
+    }
+
+    /// What the run's template has printed, once it has.
+    pub fn template_output(&self) -> Option<String> {
+        let path = self.data.spool(SESSION).with_extension(format!("template{RUN}"));
+        std::fs::read_to_string(path).ok().filter(|text| !text.is_empty())
     }
 
     /// Starts `sh -c script`.
@@ -198,7 +219,7 @@ impl Keeper {
         loop {
             match self.try_event() {
                 Some(keeper_event::Kind::Exited(exited)) => return exited,
-                Some(keeper_event::Kind::Started(_)) => {}
+                Some(keeper_event::Kind::Started(_) | keeper_event::Kind::RunnersEnded(_)) => {}
                 None => panic!("the keeper is gone"),
             }
         }
@@ -245,5 +266,12 @@ impl Drop for Keeper {
             assert_eq!(self.wait().success(), !self.killed, "how the keeper ended");
         }
         let _ = self.child.wait();
+        // Nobody comes after this keeper, who would remove its control group.
+        if let Ok(group) = std::fs::read_to_string(self.data.spool(SESSION).with_extension("cgroup")) {
+            wait_for("the control group to be empty", || match std::fs::remove_dir(&group) {
+                Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => None,
+                _ => Some(()),
+            });
+        }
     }
 }

@@ -1,0 +1,125 @@
+//! `muster run` with neither commands nor a glob: the tests of the project.
+
+use muster_frameworks::pytest::{self, GroupBy};
+use muster_proto::v1::{OpenRun, RunContext, RunOptions, RunSummary, Verdict};
+
+use super::super::follow::Follow;
+use super::super::run::refuse_another;
+use super::super::submit::{Submission, client_name, new_run_id, submit};
+use super::super::{Context, attach, selection};
+use super::collect::{Collected, collect};
+use super::{suite, verdict};
+use crate::args::RunArgs;
+use crate::exit_code::{CommandResult, Failure};
+use crate::host::Reader;
+
+/// What was asked for.
+struct Asked {
+    /// `pytest 9.2.0 · Python 3.12 (.venv)`.
+    called: String,
+    options: RunOptions,
+    group_by: GroupBy,
+    /// The run that is there already and goes on.
+    held: Option<RunSummary>,
+}
+
+pub(crate) async fn run(context: &Context, args: &RunArgs) -> CommandResult {
+    let found = suite::find(args, &context.place)?;
+    let options = suite::options(args, &context.place, &found);
+    let run_id = args.run_id.clone().unwrap_or_else(new_run_id);
+    let held = match held(context, args, &run_id).await? {
+        Some((reader, run)) if run.verdict() != Verdict::Unspecified => {
+            refuse_other_options(&run, &options)?;
+            return attach::show_ended(context, &args.reports, reader, &run).await;
+        }
+        held => held.map(|(_, run)| run),
+    };
+    let mut follow = Follow::begin(context, &args.hosting, &args.reports, &run_id, held.is_none())?;
+    let called = suite::called(&found.interpreter, &context.place.root);
+    let asked = Asked { called, options, group_by: args.pytest.group_by.into(), held };
+    match prepare(&mut follow, asked).await {
+        Ok(submission) => submit(follow, submission).await,
+        Err(failure) => {
+            follow.leave().await;
+            Err(failure)
+        }
+    }
+}
+
+/// The run of this name, where there is one.
+async fn held(context: &Context, args: &RunArgs, run_id: &str) -> Result<Option<(Reader, RunSummary)>, Failure> {
+    if args.run_id.is_none() || !context.place.exists() {
+        return Ok(None);
+    }
+    let mut reader = Reader::open(&context.place).await?;
+    let run = reader.find(run_id).await?;
+    Ok(run.map(|run| (reader, run)))
+}
+
+/// A run that has ended is shown to who asks for it in the same words; its suite is not loaded for that. What only the
+/// suite itself says is taken to be what it was.
+fn refuse_other_options(held: &RunSummary, asked: &RunOptions) -> Result<(), Failure> {
+    let before = held.options.clone().unwrap_or_default();
+    let max_fail = if asked.max_fail == 0 { before.max_fail } else { asked.max_fail };
+    let asked = RunOptions { max_fail, groups_pinned: before.groups_pinned, ..asked.clone() };
+    match selection::option_differences(&asked, &before).as_slice() {
+        [] => Ok(()),
+        lines => Err(selection::another_run(&held.run_id, lines)),
+    }
+}
+
+/// Hosts or joins, lists, and makes a run of the list.
+async fn prepare(follow: &mut Follow<'_>, asked: Asked) -> Result<Submission, Failure> {
+    let Asked { called, mut options, group_by, held } = asked;
+    follow.session.client().await?;
+    // A run that goes on keeps the environment that it was opened with.
+    let env = held.as_ref().and_then(|run| run.options.as_ref()).map(|options| options.env.clone());
+    options.env = env.unwrap_or(options.env);
+    let Collected { listing, took } = collect(follow, context_of(&follow.run_id, &options)).await?;
+    let forks = options.runner.as_ref().is_some_and(|spec| spec.fork);
+    let done = verdict::judge(&listing, forks, &mut follow.reporting.reports)?;
+    follow.reporting.junit_unless_told(&listing.header.junitxml)?;
+    if options.max_fail == 0 {
+        options.max_fail = listing.header.maxfail;
+    }
+    let group_by = group_by.or_as_distributed(&listing.header.dist);
+    options.groups_pinned = group_by.is_pinned();
+    let tasks = pytest::tasks(&listing.items, group_by).map_err(|error| Failure::collect(error.to_string()))?;
+    let mut headline = format!("{called} · {}", verdict::collected(&listing, &done, took));
+    let (place, run_id) = (&follow.context.place, follow.run_id.clone());
+    let mut open = OpenRun { run_id, client: client_name(), project: place.project.clone(), options: Some(options) };
+    let fresh = held.is_none();
+    if let Some(held) = held {
+        refuse_another(&mut Reader::open(place).await?, &held, &open, &tasks).await?;
+        open = OpenRun { client: held.client, project: held.project, options: held.options, ..open };
+        headline = format!("goes on · {headline}");
+    }
+    Ok(Submission { open, tasks, headline, fresh })
+}
+
+/// What a worker has to know to load the suite of a run with these options.
+pub(super) fn context_of(run_id: &str, options: &RunOptions) -> RunContext {
+    RunContext {
+        run: 0,
+        run_id: run_id.to_owned(),
+        cwd: options.cwd.clone(),
+        env: options.env.clone(),
+        runner: options.runner.clone(),
+        groups_pinned: options.groups_pinned,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_suite_itself_says_is_no_difference_to_a_run_that_has_ended() {
+        let held = RunOptions { max_fail: 1, groups_pinned: true, retries: 2, ..Default::default() };
+        let run = RunSummary { run_id: "r".into(), options: Some(held), ..Default::default() };
+        let asked = RunOptions { retries: 2, ..Default::default() };
+        assert_eq!(refuse_other_options(&run, &asked), Ok(()));
+        let failure = refuse_other_options(&run, &RunOptions { max_fail: 3, ..asked }).expect_err("another limit");
+        assert!(failure.message.contains("--max-fail: now 3, in the run 1"), "{failure}");
+    }
+}

@@ -1,0 +1,134 @@
+//! What the arguments say about the suite: that it is pytest's, with which interpreter, and how it is started.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use muster_frameworks::Framework;
+use muster_frameworks::pytest::interpreter::{self, Interpreter, Surroundings};
+use muster_frameworks::pytest::{self, Suite};
+use muster_proto::v1::{RunOptions, RunnerSpec};
+
+use super::super::selection;
+use crate::args::RunArgs;
+use crate::args::pytest::FrameworkChoice;
+use crate::environment;
+use crate::exit_code::Failure;
+use crate::host::Place;
+use crate::report::{hints, sanitise};
+
+/// What was found before anything was started.
+pub(super) struct Found {
+    pub(super) interpreter: Interpreter,
+    pub(super) spec: RunnerSpec,
+    /// For listings: `pytest tests -k x`.
+    pub(super) description: String,
+}
+
+/// Looks at the project and asks the interpreter.
+///
+/// # Errors
+/// Exit code 4 when there are no tests that muster knows, 5 when there is no interpreter that has pytest.
+pub(super) fn find(args: &RunArgs, place: &Place) -> Result<Found, Failure> {
+    if args.pytest.framework == Some(FrameworkChoice::Command) {
+        return Err(Failure::usage(format!("--framework command: {OTHER_WAYS}")));
+    }
+    if args.pytest.framework.is_none() {
+        pytest::detect::detect(&place.cwd, &place.root, &args.paths).map_err(|looked| nothing_found(&looked))?;
+    }
+    let interpreter = interpreter::find(&Surroundings {
+        cwd: &place.cwd,
+        root: &place.root,
+        told: args.pytest.python.as_deref(),
+        virtual_env: std::env::var_os("VIRTUAL_ENV"),
+        path: std::env::var_os("PATH"),
+    });
+    let interpreter = interpreter.map_err(|error| Failure::collect(error.to_string()))?;
+    let suite = Suite {
+        paths: args.paths.clone(),
+        keywords: args.pytest.keywords.clone(),
+        marks: args.pytest.marks.clone(),
+        arguments: args.command.clone(),
+    };
+    let spec = pytest::runner_spec(&interpreter.program, &suite, !args.pytest.no_fork);
+    let description = describe(&spec);
+    Ok(Found { interpreter, spec, description })
+}
+
+const OTHER_WAYS: &str = "say what to run:\n  \
+     muster run --cmds FILE                    one command a line\n  \
+     muster run --each 'GLOB' -- COMMAND {}    one command for each file";
+
+fn nothing_found(looked: &[String]) -> Failure {
+    let looked: Vec<String> = looked.iter().map(|line| format!("  {line}")).collect();
+    Failure::nothing_selected(format!(
+        "nothing selected: no tests of pytest were found here, and no other framework is known\nlooked for:\n{}\n\
+         if they are pytest's all the same: --framework pytest; otherwise {OTHER_WAYS}",
+        looked.join("\n"),
+    ))
+}
+
+/// `pytest tests -k 'not slow'`.
+fn describe(spec: &RunnerSpec) -> String {
+    let words = spec.argv.iter().skip(2).map(|word| hints::quote(&sanitise::line_bytes(word)));
+    std::iter::once("pytest".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// The options of a new run of the suite, before it was listed.
+pub(super) fn options(args: &RunArgs, place: &Place, found: &Found) -> RunOptions {
+    let by = muster_frameworks::pytest::GroupBy::from(args.pytest.group_by);
+    RunOptions {
+        env: environment::select_all(std::env::vars_os(), &args.env),
+        framework: Framework::Pytest.name().to_owned(),
+        runner: Some(found.spec.clone()),
+        groups_pinned: by.is_pinned(),
+        ..selection::options(args, place, &found.description)
+    }
+}
+
+/// `pytest 9.2.0 · Python 3.12 (.venv)`.
+pub(super) fn called(interpreter: &Interpreter, root: &Path) -> String {
+    let python: Vec<&str> = interpreter.python.split('.').take(2).collect();
+    // An environment above the working directory is named from the project's root on.
+    let found = Path::new(&interpreter.found);
+    let found = found.strip_prefix(root).unwrap_or(found).display();
+    format!("pytest {} · Python {} ({found})", interpreter.pytest, python.join("."))
+}
+
+/// The program that was given to a run as its interpreter.
+pub(super) fn program(spec: &RunnerSpec) -> OsString {
+    let bytes = spec.argv.first().map(|word| word.as_ref()).unwrap_or_default();
+    std::ffi::OsStr::from_bytes(bytes).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_described_as_one_would_call_pytest() {
+        let suite = Suite { paths: vec!["a b".into()], keywords: Some("x or y".into()), ..Suite::default() };
+        let spec = pytest::runner_spec(Path::new("/p"), &suite, true);
+        assert_eq!(describe(&spec), "pytest 'a b' -k 'x or y'");
+        assert_eq!(program(&spec), "/p");
+    }
+
+    #[test]
+    fn the_interpreter_is_called_by_how_it_was_found() {
+        let interpreter = |found: &str| Interpreter {
+            program: "/p/.venv/bin/python".into(),
+            found: found.into(),
+            python: "3.12.1".into(),
+            pytest: "9.2.0".into(),
+        };
+        assert_eq!(called(&interpreter(".venv"), Path::new("/p")), "pytest 9.2.0 · Python 3.12 (.venv)");
+        assert_eq!(called(&interpreter("/p/a/venv"), Path::new("/p")), "pytest 9.2.0 · Python 3.12 (a/venv)");
+    }
+
+    #[test]
+    fn who_has_no_tests_is_told_what_was_looked_for_and_the_other_ways() {
+        let failure = nothing_found(&["pytest.ini".into()]);
+        assert_eq!(failure.code, crate::exit_code::NOTHING_SELECTED);
+        assert!(failure.message.contains("\n  pytest.ini\n") && failure.message.contains("--cmds FILE"), "{failure}");
+    }
+}

@@ -1,0 +1,63 @@
+"""Captured output of a runner lives in named files, so that it can still be read when the process has died.
+
+A forked process shares the files of the template, and their positions, with all its siblings: capturing is started
+anew in any case.
+"""
+
+import os
+import sys
+import tempfile
+
+import _pytest.capture
+
+_open = os.open
+_flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+
+
+def end(config):
+    """Gives the streams back to what they were before pytest captured them."""
+    manager = config.pluginmanager.getplugin("capturemanager")
+    if manager is not None:
+        manager.stop_global_capturing()
+
+
+def begin(config, stdio):
+    """Captures again, into `stdio`.out and `stdio`.err if there is a `stdio`; as suspended as pytest leaves it."""
+    manager = config.pluginmanager.getplugin("capturemanager")
+    if manager is None:
+        return
+    original = getattr(_pytest.capture, "TemporaryFile", None)
+    if stdio and original is tempfile.TemporaryFile:
+        paths = [f"{stdio}.out", f"{stdio}.err"]
+
+        def named(*arguments, **options):
+            if not paths:
+                return original(*arguments, **options)
+            return os.fdopen(_open(paths.pop(0), _flags, 0o600), "w+b", buffering=0)
+
+        _pytest.capture.TemporaryFile = named
+    try:
+        manager.start_global_capturing()
+    finally:
+        if original is not None:
+            _pytest.capture.TemporaryFile = original
+    manager.suspend_global_capture()
+
+
+def redirect(path):
+    """Makes `path` the standard output and error of this process."""
+    flush()
+    descriptor = _open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    for standard in (1, 2):
+        os.dup2(descriptor, standard)
+    os.close(descriptor)
+
+
+def flush():
+    """What is buffered would be printed again by every forked process."""
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            # Closed, or replaced by something that is no file: it keeps nothing that could be lost.
+            continue

@@ -1,0 +1,249 @@
+//! Who gets what: waiting tests go to runners that ask, runners are made for those that nobody asks for, and a runner
+//! with nothing to do makes room for others.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use bytes::Bytes;
+use muster_proto::v1::Start;
+
+use super::super::attempt::spawn_failed;
+use super::super::main_loop::{Keeper, Now};
+use super::super::spawn::Failure;
+use super::pick::{Asking, is_shared, pick};
+use super::process::{Runner, Stage};
+use super::templates::{Role, printed_to, text_of};
+use super::wire::{Item, Tell};
+use crate::clock;
+use crate::limits::{RUNNER_CONNECT_MS_MAX, RUNNER_DEATHS_IDLE_MAX, RUNNER_HOLD_MS_MAX};
+
+/// What a slot that is free is used for.
+pub(in super::super) enum Next {
+    /// Execute the command at this place in the queue.
+    Command(usize),
+    /// Make a runner for the test at this place; with `true`, for it alone.
+    Runner(usize, bool),
+    /// Nothing that waits can use it.
+    Nothing,
+}
+
+impl Keeper {
+    /// Hands waiting tests to the runners that ask.
+    pub(in super::super) fn feed_runners(&mut self, now: Now) {
+        for slot in 0..self.slots.len() {
+            let Some(runner) = self.slots[slot].runner.as_mut().filter(|runner| runner.wants && !runner.stopping)
+            else {
+                continue;
+            };
+            if let Some(start) = runner.reserved.take() {
+                self.feed(slot, start, now);
+            } else if runner.isolated {
+                self.answer_nothing(slot, now, true);
+            } else if let Some(at) = self.next_of(slot) {
+                let start = self.queue.remove(at).expect("picked from the queue");
+                self.feed(slot, start, now);
+            } else {
+                self.answer_nothing(slot, now, false);
+            }
+        }
+    }
+
+    /// The place in the queue of a runner's next test.
+    fn next_of(&self, slot: usize) -> Option<usize> {
+        let runner = self.slots[slot].runner.as_ref()?;
+        let others = self.slots.iter().enumerate().filter(|(number, _)| *number != slot);
+        let others = others.filter_map(|(_, slot)| slot.runner.as_ref());
+        let taken: Vec<u32> =
+            others.filter(|other| other.run == runner.run && other.group != 0).map(|other| other.group).collect();
+        let pinned = self.contexts.get(&runner.run).and_then(Option::as_ref).is_some_and(|at| at.told().groups_pinned);
+        pick(&self.queue, &Asking { run: runner.run, group: runner.group, taken: &taken, pinned })
+    }
+
+    fn feed(&mut self, slot: usize, start: Start, now: Now) {
+        let (Some(runner), Some(hub)) = (&mut self.slots[slot].runner, &mut self.runners.hub) else { return };
+        let output = text_of(&start.output_path);
+        if let Some(directory) = Path::new(&output).parent() {
+            // If this fails, the runner cannot write either, and says so with the result.
+            let _ = std::fs::create_dir_all(directory);
+        }
+        let metrics = self.options.metrics_dir.join(start.token.to_string());
+        let metrics = text_of(metrics.as_os_str().as_bytes());
+        let item = Item { token: start.token, item: &start.item, output: &output, metrics: &metrics };
+        let told = hub.tell(runner.id, &Tell::Run { items: [item] });
+        (runner.wants, runner.holds_since_ms, runner.group) = (false, None, start.group);
+        runner.fed.push_back(start);
+        if !told {
+            self.runner_is_lost(slot, now);
+        }
+    }
+
+    /// It asks, and there is nothing for it now.
+    fn answer_nothing(&mut self, slot: usize, now: Now, last: bool) {
+        let (Some(runner), Some(hub)) = (&mut self.slots[slot].runner, &mut self.runners.hub) else { return };
+        let Some(since) = runner.holds_since_ms else {
+            let ending = self.runners.templates.get(&runner.run_id).is_none_or(|template| template.ending);
+            if (last || ending) && runner.current.is_none() {
+                self.stop_runner(slot, now);
+            }
+            return;
+        };
+        let long = since + RUNNER_HOLD_MS_MAX <= now.monotonic_ms;
+        if last || long || self.runners.drained.contains(&runner.run) || self.finishing {
+            (runner.wants, runner.holds_since_ms) = (false, None);
+            if !hub.tell(runner.id, &Tell::Drained {}) {
+                self.runner_is_lost(slot, now);
+            }
+        }
+    }
+
+    /// It cannot be told anything: it says hello again, or its process ends.
+    fn runner_is_lost(&mut self, slot: usize, now: Now) {
+        let slot = &mut self.slots[slot];
+        if let (Some(runner), Some(process)) = (&slot.runner, &mut slot.attempt)
+            && runner.current.is_none()
+        {
+            process.limit(now.monotonic_ms, crate::limits::RUNNER_RECONNECT_MS_MAX, 0);
+        }
+    }
+
+    /// What a free slot is used for: the first in the queue that can use it.
+    pub(in super::super) fn next_for_free_slot(&mut self, now: Now) -> io::Result<Next> {
+        let mut at = 0;
+        while at < self.queue.len() {
+            let start = &self.queue[at];
+            if start.item.is_empty() {
+                return Ok(Next::Command(at));
+            }
+            let (run, shared) = (start.task.unwrap_or_default().run, is_shared(start));
+            let why = match self.template_of(now, run) {
+                Ok(Some(template)) => match &template.stage {
+                    Stage::Ready { .. } if !template.ending => None,
+                    Stage::Failed { why } => Some(why.clone()),
+                    Stage::Loading | Stage::Ready { .. } => {
+                        at += 1;
+                        continue;
+                    }
+                },
+                Ok(None) => Some("its run has no runner".to_owned()),
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(why) = why {
+                self.refuse(at, &why);
+            } else if !shared || self.is_short_of_runners(run) {
+                return Ok(Next::Runner(at, !shared));
+            } else {
+                at += 1;
+            }
+        }
+        Ok(Next::Nothing)
+    }
+
+    /// Whether more tests of the run wait than runners are on their way to ask for them.
+    fn is_short_of_runners(&self, run: u64) -> bool {
+        let waiting = self.queue.iter().filter(|start| start.task.unwrap_or_default().run == run && is_shared(start));
+        let runners = self.slots.iter().filter_map(|slot| slot.runner.as_ref());
+        let coming = runners.filter(|at| at.run == run && !at.isolated && !at.stopping);
+        let coming = coming.filter(|at| at.wants || (at.is_idle() && at.holds_since_ms.is_none())).count();
+        waiting.take(coming + 1).count() > coming
+    }
+
+    /// Answers a test that cannot be executed here: the fault of this place.
+    fn refuse(&mut self, at: usize, why: &str) {
+        let Some(start) = self.queue.remove(at) else { return };
+        let error = io::Error::from_raw_os_error(libc::ENOEXEC);
+        let failure = Failure { error, path: Bytes::from(why.to_owned()), environment: true };
+        let mut exited = spawn_failed(&start, clock::wall_ms(), failure);
+        exited.message = why.to_owned();
+        exited.set_reported(muster_proto::v1::Outcome::Env);
+        self.ended.push(exited);
+    }
+
+    /// Makes a runner in a free slot; the test at `at` stays in the queue until it asks, unless it is to run alone.
+    pub(in super::super) fn make_runner(&mut self, slot: usize, at: usize, isolated: bool, now: Now) -> io::Result<()> {
+        let run = self.queue[at].task.unwrap_or_default().run;
+        let id = self.runners.new_id();
+        let stdio_path = self.options.spool.with_extension(format!("runner{id}"));
+        let (cookie, slots) = (self.cookie_of(id), self.slots.len());
+        let Some(template) = self.template_of(now, run)? else { return Ok(()) };
+        let Stage::Ready { fork } = template.stage else { return Ok(()) };
+        let (template_id, run_id) = (template.id, template.context.told().run_id.clone());
+        let mut runner = Runner {
+            id,
+            run,
+            run_id: run_id.clone(),
+            expected_until_ms: fork.then_some(now.monotonic_ms + RUNNER_CONNECT_MS_MAX),
+            reserved: None,
+            isolated,
+            fed: Default::default(),
+            current: None,
+            wants: false,
+            holds_since_ms: None,
+            group: 0,
+            stopping: false,
+            stdio_path,
+            stdio: None,
+            stdio_told_bytes: 0,
+        };
+        let made = if fork {
+            let stdio = text_of(runner.stdio_path.as_os_str().as_bytes());
+            let (slot, slots) = (slot as u64, slots as u64);
+            let fork = Tell::Fork { id, slot, slots, stdio: &stdio, cookie: &cookie };
+            let told = self.runners.hub.as_mut().is_some_and(|hub| hub.tell(template_id, &fork));
+            if told { Ok(None) } else { Err(io::Error::other("its template is gone")) }
+        } else {
+            self.spawn_runner(slot, &runner, &run_id).map(Some)
+        };
+        match made {
+            Ok(pid) => {
+                if isolated {
+                    runner.reserved = self.queue.remove(at);
+                }
+                self.slots[slot].attempt = pid.map(|pid| self.process(id, pid, now));
+                self.slots[slot].runner = Some(runner);
+            }
+            Err(error) => self.runner_died_idle(&run_id, &format!("it could not be started: {error}")),
+        }
+        Ok(())
+    }
+
+    /// Starts a runner that loads the suite itself.
+    fn spawn_runner(&mut self, slot: usize, runner: &Runner, run_id: &str) -> io::Result<i32> {
+        let gone = || io::Error::other("its template is gone");
+        let mut context = self.runners.templates.get(run_id).ok_or_else(gone)?.context.clone();
+        let spec = context.told().runner.clone().unwrap_or_default();
+        let output = printed_to(&runner.stdio_path)?;
+        let role = Role::Runner { slot, stdio: &runner.stdio_path };
+        self.spawn_runner_process(&mut context, &spec, runner.id, role, &output)
+    }
+
+    /// No slot is free, and something waits that no runner will ask for: a runner that has nothing to do ends.
+    pub(in super::super) fn make_room(&mut self, now: Now) {
+        let leaving = |runner: &Runner| runner.stopping || runner.isolated;
+        let is_leaving = |slot: &super::super::main_loop::Slot| slot.runner.as_ref().is_some_and(leaving);
+        if self.queue.is_empty() || self.slots.iter().any(is_leaving) {
+            return;
+        }
+        let idle = |slot: &super::super::main_loop::Slot| slot.runner.as_ref().is_some_and(Runner::is_free);
+        let waits_alone = self.queue.iter().any(|start| !is_shared(start));
+        let spare = self.slots.iter().position(|slot| {
+            let of_other_run = |runner: &Runner| {
+                waits_alone || self.queue.iter().any(|start| start.task.unwrap_or_default().run != runner.run)
+            };
+            idle(slot) && slot.runner.as_ref().is_some_and(of_other_run)
+        });
+        if let Some(slot) = spare {
+            self.stop_runner(slot, now);
+        }
+    }
+
+    /// A runner ended without a test in flight. After a few of these nothing of its run can be executed here.
+    pub(super) fn runner_died_idle(&mut self, run_id: &str, why: &str) {
+        if let Some(template) = self.runners.templates.get_mut(run_id) {
+            template.deaths += 1;
+            if template.deaths > RUNNER_DEATHS_IDLE_MAX {
+                template.stage = Stage::Failed { why: format!("its runners end before they run a test: {why}") };
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! A template and a runner: what the keeper knows of each.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::path::PathBuf;
+
+use muster_proto::v1::Start;
+
+use super::super::attempt::Attempt;
+use super::super::spawn::Context;
+
+/// Tokens of templates and runners, for their marks: no lease has this bit.
+pub(super) const PROCESS_TOKEN_BIT: u64 = 1 << 63;
+
+/// How far a template is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It loads the suite.
+    Loading,
+    /// Runners can be made: by forking, or each by itself.
+    Ready { fork: bool },
+    /// It ended before its time; nothing of its run can be executed here.
+    Failed { why: String },
+}
+
+/// The process of a run that has loaded the suite, and from which runners are forked.
+pub(crate) struct Template {
+    pub(super) id: u64,
+    pub(super) stage: Stage,
+    /// Its process; `None` once that is gone.
+    pub(crate) process: Option<Attempt>,
+    /// How it was started, and how runners are that are not forked.
+    pub(super) context: Context,
+    /// What it prints; what its runners print past their tests is added.
+    pub(super) output_path: PathBuf,
+    /// Runners that ended without a test in flight, one after another.
+    pub(super) deaths: u32,
+    /// It is to end once its runners have.
+    pub(super) ending: bool,
+    /// The worst exit code of a runner that was told to stop.
+    pub(super) runners_exit_code: i32,
+}
+
+/// The test that is in flight.
+pub(super) struct Current {
+    pub(super) start: Start,
+    pub(super) started_us: u64,
+    pub(super) started_wall_ms: u64,
+}
+
+/// A process that executes tests of a run in a slot. Its process is the slot's attempt, from when it is known on.
+pub(crate) struct Runner {
+    pub(super) id: u64,
+    pub(super) run: u64,
+    pub(super) run_id: String,
+    /// Until when it must have said hello, on the monotonic clock; `None`: it has, or its process is known.
+    pub(super) expected_until_ms: Option<u64>,
+    /// Only for this test; it is here until it is handed over.
+    pub(super) reserved: Option<Start>,
+    /// It executes one test, and no other after it.
+    pub(super) isolated: bool,
+    /// Handed over and not begun.
+    pub(super) fed: VecDeque<Start>,
+    pub(super) current: Option<Current>,
+    /// It has asked for a test and got no answer.
+    pub(super) wants: bool,
+    /// Since when it holds a teardown back until it knows what comes next.
+    pub(super) holds_since_ms: Option<u64>,
+    /// Of the test that was handed over last.
+    pub(super) group: u32,
+    /// It was told to stop.
+    pub(super) stopping: bool,
+    /// What it prints past its tests' capture.
+    pub(super) stdio_path: PathBuf,
+    pub(super) stdio: Option<File>,
+    /// How much of that belongs to tests that are over.
+    pub(super) stdio_told_bytes: u64,
+}
+
+impl Runner {
+    /// Nothing is in flight, and nothing was handed over.
+    pub(super) fn is_idle(&self) -> bool {
+        self.current.is_none() && self.fed.is_empty() && self.reserved.is_none()
+    }
+
+    /// It waits for something to do.
+    pub(super) fn is_free(&self) -> bool {
+        self.wants && self.is_idle() && !self.stopping
+    }
+
+    /// What it has printed since its last test, up to `until` bytes in all: from where, and how many bytes.
+    pub(super) fn printed(&mut self, until: Option<u64>) -> (u64, u64) {
+        let size = || self.stdio.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |metadata| metadata.len());
+        let from = self.stdio_told_bytes;
+        self.stdio_told_bytes = until.unwrap_or_else(size).max(from);
+        (from, self.stdio_told_bytes - from)
+    }
+}

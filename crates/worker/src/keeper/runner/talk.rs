@@ -1,0 +1,198 @@
+//! What templates and runners say, and what follows.
+
+use std::io;
+
+use muster_proto::v1::{KeeperStarted, Start, StopCause, keeper_event};
+
+use super::super::complain;
+use super::super::main_loop::{Keeper, Now};
+use super::process::{Current, Runner, Stage};
+use super::wire::{Hello, Said, TestResult};
+use crate::clock;
+use crate::limits::RUNNER_RECONNECT_MS_MAX;
+use crate::procfs;
+
+impl Keeper {
+    /// Listens to everything that templates and runners have said.
+    pub(in super::super) fn receive_from_runners(&mut self, now: Now) -> io::Result<()> {
+        let Some(hub) = &mut self.runners.hub else { return Ok(()) };
+        for (id, said) in hub.receive()? {
+            let slot = self.slots.iter().position(|slot| slot.runner.as_ref().is_some_and(|runner| runner.id == id));
+            match slot {
+                Some(slot) => self.runner_said(slot, now, said)?,
+                None => self.template_said(id, now, said),
+            }
+        }
+        Ok(())
+    }
+
+    fn template_said(&mut self, id: u64, now: Now, said: Option<Said>) {
+        if let Some(Said::ForkFailed { id, why }) = &said {
+            let slot = self.slots.iter().position(|slot| slot.runner.as_ref().is_some_and(|at| at.id == *id));
+            return slot.into_iter().for_each(|slot| self.runner_never_came(slot, why));
+        }
+        let Some(template) = self.runners.templates.values_mut().find(|template| template.id == id) else { return };
+        match said {
+            Some(Said::Hello(_)) => {}
+            Some(Said::Ready { fork, why }) => {
+                template.stage = Stage::Ready { fork };
+                if !fork {
+                    complain(&format!("each runner loads the suite by itself: {why}"));
+                }
+            }
+            None if template.ending => {}
+            other => {
+                if let Some(other) = other {
+                    complain(&format!("a template said {other:?}, which is a runner's to say"));
+                }
+                if let Some(process) = &mut template.process {
+                    process.kill(StopCause::Unspecified, now.monotonic_ms);
+                }
+            }
+        }
+    }
+
+    fn runner_said(&mut self, slot: usize, now: Now, said: Option<Said>) -> io::Result<()> {
+        match said {
+            Some(Said::Hello(hello)) => self.runner_came(slot, now, &hello),
+            Some(Said::Want {}) => self.runner_wants(slot, now),
+            Some(Said::Start { token }) => return self.test_begins(slot, now, token),
+            Some(Said::Result(result)) => self.test_ended(slot, now, &result),
+            Some(Said::Ready { .. } | Said::ForkFailed { .. }) => {
+                self.runner_is_confused(slot, now, "a template's words")
+            }
+            None => self.runner_is_silent(slot, now),
+        }
+        Ok(())
+    }
+
+    /// It has connected, perhaps again.
+    fn runner_came(&mut self, slot: usize, now: Now, hello: &Hello) {
+        let pid = hello.pid;
+        let process = match self.slots[slot].attempt {
+            Some(_) => None,
+            None if procfs::stat(pid).ok().flatten().is_some() => {
+                let id = self.slots[slot].runner.as_ref().map_or(0, |runner| runner.id);
+                let mut process = self.process(id, pid, now);
+                if self.abandoned {
+                    process.forsake(now.monotonic_ms);
+                }
+                Some(process)
+            }
+            None => return self.runner_never_came(slot, "it ended as soon as it had begun"),
+        };
+        let slot = &mut self.slots[slot];
+        match (process, &mut slot.attempt) {
+            (Some(process), _) => slot.attempt = Some(process),
+            (None, Some(process)) if slot.runner.as_ref().is_some_and(|runner| runner.current.is_none()) => {
+                process.unlimit();
+            }
+            (None, _) => {}
+        }
+        if let Some(runner) = &mut slot.runner {
+            runner.expected_until_ms = None;
+            runner.wants = false;
+            // What was handed over on a connection that is gone may not have come through.
+            if runner.reserved.is_none() {
+                runner.reserved = runner.fed.pop_front();
+            }
+        }
+    }
+
+    fn runner_wants(&mut self, slot: usize, now: Now) {
+        let slot = &mut self.slots[slot];
+        let Some(runner) = &mut slot.runner else { return };
+        if runner.stopping {
+            return;
+        }
+        runner.wants = true;
+        if runner.current.is_some() {
+            runner.holds_since_ms = Some(now.monotonic_ms);
+            slot.attempt.iter_mut().for_each(|process| process.unlimit());
+        }
+    }
+
+    fn test_begins(&mut self, slot_number: usize, now: Now, token: u64) -> io::Result<()> {
+        let slot = &mut self.slots[slot_number];
+        let (Some(runner), Some(process)) = (&mut slot.runner, &mut slot.attempt) else { return Ok(()) };
+        let Some(start) = runner.fed.pop_front_if(|start| start.token == token).filter(|_| runner.current.is_none())
+        else {
+            self.runner_is_confused(slot_number, now, &format!("the start of test {token}, which it was not given"));
+            return Ok(());
+        };
+        if runner.stdio.is_none() {
+            runner.stdio = std::fs::File::open(&runner.stdio_path).ok();
+        }
+        process.limit(now.monotonic_ms, start.timeout_ms, start.grace_ms);
+        let revoked = self.runners.revoked.remove(&token);
+        if revoked {
+            process.stop(StopCause::Revoked, now.monotonic_ms, start.grace_ms);
+        }
+        let (started_us, started_wall_ms) = (clock::monotonic_us(), clock::wall_ms());
+        let started = KeeperStarted { token, pid: process.pid.unsigned_abs(), slot: slot_number as u32 };
+        runner.current = Some(Current { start, started_us, started_wall_ms });
+        self.link.push(keeper_event::Kind::Started(started))
+    }
+
+    fn test_ended(&mut self, slot_number: usize, now: Now, result: &TestResult) {
+        let slot = &mut self.slots[slot_number];
+        let current = slot.runner.as_mut().and_then(|runner| {
+            runner.holds_since_ms = None;
+            runner.current.take_if(|current| current.start.token == result.token)
+        });
+        let Some(current) = current else {
+            let what = format!("the result of test {}, which is not in flight", result.token);
+            return self.runner_is_confused(slot_number, now, &what);
+        };
+        slot.attempt.iter_mut().for_each(|process| process.unlimit());
+        if let Some(runner) = &slot.runner
+            && let Some(template) = self.runners.templates.get_mut(&runner.run_id)
+        {
+            template.deaths = 0;
+        }
+        let exited = self.ended_with(slot_number, current, result);
+        self.ended.push(exited);
+    }
+
+    /// It does not speak the protocol: it is killed, and what is in flight has crashed.
+    fn runner_is_confused(&mut self, slot: usize, now: Now, what: &str) {
+        complain(&format!("the runner of slot {slot} said {what}: it is killed"));
+        self.slots[slot].attempt.iter_mut().for_each(|process| process.kill(StopCause::Unspecified, now.monotonic_ms));
+    }
+
+    /// Its connection ended. A test may have closed it, and then it comes again when that is over.
+    fn runner_is_silent(&mut self, slot: usize, now: Now) {
+        let Slotted { runner: Some(runner), process: Some(process) } = Slotted::of(&mut self.slots[slot]) else {
+            return;
+        };
+        if runner.current.is_none() {
+            process.limit(now.monotonic_ms, RUNNER_RECONNECT_MS_MAX, 0);
+        }
+    }
+
+    /// There is no process behind a runner: it could not be made, or was gone before it said hello.
+    pub(super) fn runner_never_came(&mut self, slot: usize, why: &str) {
+        let Some(runner) = self.slots[slot].runner.take() else { return };
+        complain(&format!("the runner of slot {slot} did not come: {why}"));
+        self.runner_died_idle(&runner.run_id.clone(), why);
+        self.hand_back(runner);
+    }
+
+    /// What was handed to a runner and not begun waits again, in front.
+    pub(super) fn hand_back(&mut self, mut runner: Runner) {
+        let unstarted: Vec<Start> = runner.fed.drain(..).chain(runner.reserved.take()).collect();
+        unstarted.into_iter().rev().for_each(|start| self.queue.push_front(start));
+    }
+}
+
+/// Both halves of a slot that has a runner.
+struct Slotted<'a> {
+    runner: Option<&'a mut Runner>,
+    process: Option<&'a mut super::super::attempt::Attempt>,
+}
+
+impl<'a> Slotted<'a> {
+    fn of(slot: &'a mut super::super::main_loop::Slot) -> Self {
+        Self { runner: slot.runner.as_mut(), process: slot.attempt.as_mut() }
+    }
+}
