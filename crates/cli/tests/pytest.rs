@@ -226,6 +226,9 @@ fn what_failed_is_run_again_and_what_is_gone_is_named() {
     suite.sandbox.run("rerun first --failed").exits(0).says("2 selected = 2 passed");
     suite.sandbox.write("test_a.py", "def test_z(): pass\n");
     suite.sandbox.run("rerun first --failed").exits(4).says("test_b");
+    // What the suite has become is what counts.
+    suite.sandbox.write("pytest.ini", "[pytest]\naddopts = --no-such-option\n");
+    suite.sandbox.run("rerun first --failed").exits(5).says("--no-such-option");
 }
 
 #[test]
@@ -268,7 +271,12 @@ fn who_joins_a_process_that_hosts_lists_the_tests_itself() {
 
 #[test]
 fn the_environment_of_tests_is_that_of_the_terminal() {
-    let text = "import os\ndef test_a():\n    assert os.environ['OF_THE_TERMINAL'] == 'yes'\n    assert 'MUSTER_DATA_DIR' not in os.environ\n";
+    let text = "\
+import os
+def test_a():
+    assert os.environ['OF_THE_TERMINAL'] == 'yes'
+    assert 'MUSTER_DATA_DIR' not in os.environ
+";
     let Some(suite) = Suite::new(&[("test_a.py", text)]) else { return };
     let mut command = suite.sandbox.muster([OsStr::new("run"), OsStr::new("--python"), suite.python.as_os_str()]);
     let data = suite.sandbox.path("data");
@@ -349,6 +357,30 @@ def test_a(n):
     let done = suite.muster(&["--run-id", "r"]).exits(0);
     done.says("ended").says("6 selected = 6 passed").does_not_say("collected in");
     suite.muster(&["--run-id", "r", "-k", "other"]).exits(2).says("run r exists").says("-k other");
+}
+
+#[test]
+fn a_test_that_passes_when_it_is_repeated_is_flaky_and_keeps_its_first_attempt_in_the_report() {
+    let text = "\
+import os
+def test_a():
+    if not os.path.exists('mark'):
+        open('mark', 'w').close()
+        assert False, 'the first time'
+";
+    let Some(suite) = Suite::new(&[("test_a.py", text)]) else { return };
+    let done = suite.muster(&["--retries", "1", "--junit", "junit.xml"]).exits(0);
+    done.says("1 selected = 0 passed + 1 flaky").says("FLAKY").says("the first time");
+    let junit = suite.sandbox.read("junit.xml");
+    assert!(junit.contains("<flakyFailure") && junit.contains("the first time"), "{junit}");
+}
+
+#[test]
+fn a_long_output_of_a_failure_is_shown_whole() {
+    let text = "def test_a():\n    for n in range(2000): print('line', n)\n    assert False\n";
+    let Some(suite) = Suite::new(&[("test_a.py", text)]) else { return };
+    suite.muster(&["--run-id", "r"]).exits(1).says("│ line 1000\n").does_not_say("left out");
+    suite.sandbox.run("attach r").exits(1).says("│ line 1000\n").does_not_say("left out");
 }
 
 #[test]

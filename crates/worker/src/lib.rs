@@ -68,7 +68,7 @@ pub enum Control {
     /// Load the runner of a run that is about to be opened. `{plugin}` in its arguments is filled in.
     Prepare {
         /// See there.
-        prepare: Prepare,
+        prepare: Box<Prepare>,
         /// Told when the loaded process is gone: before its time, or because it was to end. Dropped when that cannot be
         /// known any more.
         ended: oneshot::Sender<RunnersEnded>,

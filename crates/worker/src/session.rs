@@ -161,9 +161,9 @@ impl<'a> Session<'a> {
                     self.prepared.insert(context.run_id.clone(), ended);
                 }
                 if self.keeper.is_some() {
-                    self.request(keeper_request::Kind::Prepare(prepare));
+                    self.request(keeper_request::Kind::Prepare(*prepare));
                 } else {
-                    self.to_prepare.push(prepare);
+                    self.to_prepare.push(*prepare);
                 }
             }
             Control::EndRunners { run_id } => {

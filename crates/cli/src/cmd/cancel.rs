@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use muster_proto::v1::{CancelMode, CancelReason, CancelRun, Verdict};
+use muster_client::{Client, ClientError};
+use muster_proto::v1::{CancelMode, CancelReason, CancelRun, SealRun, Verdict};
 use serde::Serialize;
 
 use super::{Context, resolve};
@@ -42,7 +43,28 @@ async fn request(context: &Context, run_id: &str, finish: bool) -> Result<bool, 
     let mut cancel = CancelRun { run_id: run_id.to_owned(), ..Default::default() };
     cancel.set_reason(CancelReason::Requested);
     cancel.set_mode(if finish { CancelMode::FinishRunning } else { CancelMode::Kill });
-    let reply = client.cancel(cancel).await.map_err(|error| find::client_failure(&error));
+    let reply = client.cancel(cancel).await;
+    let closed = match &reply {
+        Ok(reply) if !reply.already_ended => close(&client, run_id).await,
+        _ => Ok(()),
+    };
     session.leave().await;
-    Ok(reply?.already_ended)
+    let reply = reply.and_then(|reply| closed.map(|()| reply)).map_err(|error| find::client_failure(&error))?;
+    Ok(reply.already_ended)
+}
+
+/// A run whose submission broke off ends with what was submitted, instead of waiting for the rest.
+async fn close(client: &Client, run_id: &str) -> Result<(), ClientError> {
+    let run = client.get(run_id).await?;
+    if run.sealed {
+        return Ok(());
+    }
+    let tasks = run.ledger.map_or(0, |ledger| ledger.selected);
+    let seal = SealRun { run_id: run_id.to_owned(), tasks: u32::try_from(tasks).unwrap_or(u32::MAX) };
+    match client.seal(seal).await {
+        Ok(_) => Ok(()),
+        // Its client goes on submitting, and seals it itself.
+        Err(ClientError::Call { status, .. }) if status.code() == tonic::Code::FailedPrecondition => Ok(()),
+        Err(error) => Err(error),
+    }
 }

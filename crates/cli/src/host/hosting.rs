@@ -112,7 +112,7 @@ impl Host {
     /// known. `None` where there is no worker.
     pub(crate) async fn prepare(&self, prepare: Prepare) -> Option<oneshot::Receiver<RunnersEnded>> {
         let (ended, has_ended) = oneshot::channel();
-        self.worker.as_ref()?.ask(Control::Prepare { prepare, ended }).await;
+        self.worker.as_ref()?.ask(Control::Prepare { prepare: Box::new(prepare), ended }).await;
         Some(has_ended)
     }
 

@@ -214,9 +214,12 @@ impl Human {
         facts.push(format!("run {}", self.hints.run_id()));
         let mut text = facts.join(" · ");
         if run.attempts_repeated > 0 {
-            let times = if run.attempts_repeated == 1 { "1 attempt was" } else { "attempts were" };
-            let count = if run.attempts_repeated == 1 { String::new() } else { format!("{} ", run.attempts_repeated) };
-            text.push_str(&format!("\n{count}{times} repeated after a worker was lost"));
+            let text_of = |count: u64| match count {
+                1 => "1 lease was granted again after a worker was lost; it may not have begun".to_owned(),
+                _ => format!("{count} leases were granted again after a worker was lost; some may not have begun"),
+            };
+            text.push('\n');
+            text.push_str(&text_of(run.attempts_repeated));
         }
         text
     }

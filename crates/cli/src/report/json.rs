@@ -343,6 +343,18 @@ mod tests {
     }
 
     #[test]
+    fn what_a_framework_says_of_an_attempt_stands_in_its_detail() {
+        let mut detail = TestDetail { phase: "setup".into(), file: "t/a.py".into(), line: 3, ..Default::default() };
+        detail.set_expectation(Expectation::Xpassed);
+        detail.properties.push(muster_proto::v1::KeyValue { key: "k".into(), value: "v".into() });
+        let json = serde_json::to_string(&DetailJson::from(&detail)).expect("it is plain data");
+        let expected = r#"{"phase":"setup","file":"t/a.py","line":3,"expectation":"xpassed","properties":[["k","v"]]}"#;
+        assert_eq!(json, expected);
+        let json = serde_json::to_string(&DetailJson::from(&TestDetail::default())).expect("it is plain data");
+        assert_eq!(json, r#"{"phase":null,"file":null,"line":null,"expectation":null,"properties":[]}"#);
+    }
+
+    #[test]
     fn every_line_has_a_version_and_a_type_first() {
         assert_eq!(line("x"), "{\"v\":1,\"type\":\"test\",\"text\":\"x\"}\n");
     }

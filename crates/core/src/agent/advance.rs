@@ -52,8 +52,8 @@ impl Agent {
         while let Some(next) = self.book.next_held() {
             let next_us = self.credits.estimate_us(next.expected_us);
             let waiting = occupied.saturating_sub(slots);
-            let takes = || match self.foretold(next, next_us) {
-                true => waiting < slots,
+            let takes = || match foretold(next) {
+                true => waiting < slots || self.credits.keeper_takes(waiting, waiting_us, next_us),
                 false => self.credits.keeper_takes(waiting, waiting_us, next_us),
             };
             if occupied >= slots && !takes() {
@@ -66,13 +66,6 @@ impl Agent {
             let Some(lease) = self.book.give() else { return };
             self.act(Action::Start(lease));
         }
-    }
-
-    /// A runner keeps what a test shares with the next one only if it knows the next one in time: one test for each slot
-    /// goes to the keeper ahead, however long it may take.
-    fn foretold(&self, lease: &Lease, expected_us: Option<u64>) -> bool {
-        let in_time = lease.group > 0 || self.credits.in_groups() || expected_us.is_none();
-        !lease.item.is_empty() && !lease.isolate && in_time
     }
 
     /// Tells the keeper what it can only be told when the last lease has gone to it: that a run has no more of them
@@ -181,4 +174,10 @@ impl Agent {
         };
         self.book.given().filter_map(|(_, given)| due(given.stage)).min()
     }
+}
+
+/// A runner keeps what a test shares with the next one only if it knows the next one in time: one test for each slot
+/// goes to the keeper ahead, however long it may take.
+fn foretold(lease: &Lease) -> bool {
+    !lease.item.is_empty() && !lease.isolate
 }

@@ -15,15 +15,14 @@ pub(super) struct Credits {
     average_us: Option<u64>,
     /// Asked for and not yet received, as far as the worker knows.
     outstanding: u32,
-    /// The leases that came last are for a runner, and some of them belong to groups.
+    /// Some of the leases that came last are for runners.
     for_runners: bool,
-    in_groups: bool,
 }
 
 impl Credits {
     pub(super) fn new(slots: u32, leases_max: u32) -> Self {
         let leases_max = leases_max.max(slots);
-        Self { slots, leases_max, average_us: None, outstanding: 0, for_runners: false, in_groups: false }
+        Self { slots, leases_max, average_us: None, outstanding: 0, for_runners: false }
     }
 
     /// An attempt took so long.
@@ -47,10 +46,10 @@ impl Credits {
         waiting < self.slots.saturating_mul(KEEPER_PER_SLOT_MAX) && next_us.is_some_and(fits)
     }
 
-    /// Leases to hold when there is enough work: before anything is known, one queued for each slot, and where runners
-    /// are told of their next test ahead, one more. Groups are always told of ahead.
+    /// Leases to hold when there is enough work: before anything is known, one queued for each slot, and for runners, which
+    /// are told of their next test ahead, one more.
     fn target(&self, expected_us: Option<u64>) -> u32 {
-        let ahead = if self.in_groups { self.slots } else { 0 };
+        let ahead = if self.for_runners { self.slots } else { 0 };
         let queue = match expected_us.or(self.average_us) {
             None if self.for_runners => self.slots.saturating_mul(2),
             None => self.slots,
@@ -68,13 +67,7 @@ impl Credits {
         self.outstanding = self.outstanding.saturating_sub(u32::try_from(leases.len()).unwrap_or(u32::MAX));
         if !leases.is_empty() {
             self.for_runners = leases.iter().any(|lease| !lease.item.is_empty());
-            self.in_groups = leases.iter().any(|lease| !lease.item.is_empty() && lease.group > 0);
         }
-    }
-
-    /// Tests that come now belong to groups, at least some of them.
-    pub(super) fn in_groups(&self) -> bool {
-        self.in_groups
     }
 
     /// The stream is gone, and with it what was asked for.
@@ -95,7 +88,7 @@ impl Credits {
         let room = self.leases_max.saturating_sub(live).saturating_sub(unacknowledged);
         let wanted = target.saturating_sub(live).min(room);
         let news = wanted.saturating_sub(self.outstanding);
-        let low = if self.in_groups { self.slots.saturating_mul(2) - 1 } else { self.slots };
+        let low = if self.for_runners { self.slots.saturating_mul(2) - 1 } else { self.slots };
         let starving = live <= low && self.outstanding == 0;
         let more = news > 0 && (starving || news.saturating_mul(4) >= target);
         let less = self.outstanding > wanted.saturating_mul(2).saturating_add(self.slots);
@@ -168,15 +161,15 @@ mod tests {
     }
 
     #[test]
-    fn tests_of_groups_are_asked_for_one_ahead_for_each_slot_however_long_they_take() {
-        let grouped = Lease { item: "t".into(), group: 3, ..Lease::default() };
+    fn tests_of_runners_are_asked_for_one_ahead_for_each_slot_however_long_they_take() {
+        let item = Lease { item: "t".into(), ..Lease::default() };
         let mut credits = settled(2, 1_000, 10_000_000);
-        credits.received(&[grouped]);
+        credits.received(&[item.clone()]);
         assert_eq!(credits.ask(2, 0, None, false), Some(2));
-        credits.received(&[Lease { item: "t".into(), group: 3, ..Lease::default() }, Lease::default()]);
+        credits.received(&[item, Lease::default()]);
         assert_eq!(credits.ask(3, 0, None, false), Some(1), "each one that ends is replaced at once");
-        credits.received(&[Lease { item: "t".into(), ..Lease::default() }]);
-        assert_eq!(credits.ask(2, 0, None, false), None, "without a group nothing is kept for the next one");
+        credits.received(&[Lease::default()]);
+        assert_eq!(credits.ask(2, 0, None, false), None, "nothing is kept waiting for a command");
     }
 
     #[test]

@@ -342,14 +342,17 @@ fn shutdown_before_the_first_welcome_finishes_at_once() {
 }
 
 #[test]
-fn a_runner_s_next_test_is_in_the_keeper_while_its_length_is_unknown() {
+fn a_runner_s_next_test_is_in_the_keeper_however_long_the_tests_take() {
     let mut agent = working(2, 10);
     let item = |token| Lease { item: "t".into(), ..lease(token) };
     let contexts = vec![RunContext { run: 1, ..Default::default() }];
     let leases = Said::Leases(Leases { contexts, leases: (1..=6).map(item).collect() });
     assert_eq!(starts(&say(&mut agent, 0, leases)), [1, 2, 3, 4], "one more for each slot");
     let long = feed(&mut agent, 900, Input::Exited { token: 1, wall_us: 800_000 });
-    assert_eq!(starts(&long), [], "3 has the slot of 1, 4 waits; now it is known that 5 would wait for long");
+    assert_eq!(starts(&long), [5], "3 has the slot of 1, and 4 and 5 wait for both");
+    let alone = Lease { isolate: true, ..item(7) };
+    let more = Said::Leases(Leases { contexts: Vec::new(), leases: vec![alone] });
+    assert_eq!(starts(&say(&mut agent, 901, more)), [], "nothing comes before its time");
 }
 
 #[test]

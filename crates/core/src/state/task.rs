@@ -192,6 +192,8 @@ impl Task {
                 self.attempts.remove(position);
             }
         }
+        // Most tasks have one attempt, and room for four would be the larger part of an ended task.
+        self.attempts.reserve_exact(1);
         self.attempts.push(attempt);
     }
 }

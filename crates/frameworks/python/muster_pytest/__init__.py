@@ -16,6 +16,7 @@ run: tests may have changed either.
     child.py        turns a process into the runner of a slot
     runner.py       executes tests
     following.py    the next test, while it is not known
+    again.py        tests that plugins run again
     outcome.py      from pytest's reports to one result
     output.py       what a person should read of a test
     journal.py      what runners leave to the template

@@ -53,6 +53,13 @@ def redirect(path):
     os.close(descriptor)
 
 
+def write_through():
+    """What a test prints past capturing is written when it prints it, as on a terminal, and not when it is over."""
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            stream.reconfigure(write_through=True)
+
+
 def flush():
     """What is buffered would be printed again by every forked process."""
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):

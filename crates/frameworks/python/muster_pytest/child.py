@@ -9,6 +9,8 @@ import weakref
 
 from muster_pytest import capture, environment, measure, terminal, wire
 
+_getsignal = signal.getsignal
+
 
 class Node:
     """What plugins are shown of a worker when they fill `workerinput`, as pytest-xdist does."""
@@ -84,6 +86,7 @@ def become_runner(session, context, workerinput):
 def settle(session, context):
     """What forked runners and those that loaded the suite themselves have in common."""
     config = session.config
+    capture.write_through()
     terminal.silence(config, context.stdio)
     show_stacks(config)
     give_directory(config, context)
@@ -109,9 +112,32 @@ def show_stacks(config):
             # Pytest's own, for faulthandler_timeout.
             os.dup2(own, inherited if isinstance(inherited, int) else inherited.fileno(), inheritable=False)
     faulthandler.enable(file=own, all_threads=True)
-    faulthandler.register(signal.SIGTERM, file=own, all_threads=True, chain=True)
-    # Processes that a test forks are told to end as a matter of course.
-    os.register_at_fork(after_in_child=lambda: faulthandler.unregister(signal.SIGTERM))
+    LastWords(own).start()
+
+
+class LastWords:
+    """Shows all stacks when this process is told to end; not those that tests fork, and end as a matter of course."""
+
+    def __init__(self, descriptor):
+        self.descriptor = descriptor
+        self.paused = False
+
+    def start(self):
+        self.register()
+        os.register_at_fork(before=self.pause, after_in_parent=self.resume)
+
+    def register(self):
+        faulthandler.register(signal.SIGTERM, file=self.descriptor, all_threads=True, chain=True)
+
+    def pause(self):
+        # Otherwise a test has a handler of its own there, which is not ours to touch.
+        if _getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            self.paused = faulthandler.unregister(signal.SIGTERM)
+
+    def resume(self):
+        if self.paused:
+            self.paused = False
+            self.register()
 
 
 def give_directory(config, context):

@@ -31,6 +31,8 @@ class Context:
         self.run = given.get("MUSTER_RUN_ID") or "muster"
         self.slot = int(given.get("MUSTER_SLOT") or 0)
         self.slots = int(given.get("MUSTER_SLOTS") or 1)
+        # Of a forked runner: what its processes are known by.
+        self.cookie = ""
 
 
 def take():
@@ -48,6 +50,8 @@ def give_slot(context):
     os.environ["PYTEST_XDIST_WORKER"] = f"gw{context.slot}"
     os.environ["PYTEST_XDIST_WORKER_COUNT"] = str(context.slots)
     os.environ["PYTEST_XDIST_TESTRUNUID"] = context.run
+    if context.cookie:
+        os.environ["MUSTER_COOKIE"] = context.cookie
 
 
 class Watch:

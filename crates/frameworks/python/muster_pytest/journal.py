@@ -6,6 +6,7 @@ but pytest would look at them, reports of tests that passed are not kept.
 
 import importlib
 import json
+import mmap
 import os
 import time
 import warnings
@@ -14,10 +15,12 @@ import pytest
 
 from muster_pytest import limits
 
-_open, _write, _close, _time = os.open, os.write, os.close, time.time
+_open, _write, _close, _stat, _time, _file = os.open, os.write, os.close, os.stat, time.time, open
 _flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 _encode = json.JSONEncoder(default=repr, separators=(",", ":")).encode
 SUFFIX = ".journal"
+FLIGHT = ".flight"
+FAILING = "failing"
 
 # Hooks whose implementations may want every report, and who is known not to.
 CURIOUS = (
@@ -27,7 +30,17 @@ CURIOUS = (
     "pytest_terminal_summary",
     "pytest_sessionfinish",
 )
-INCURIOUS = ("_pytest.", "muster_pytest", "pytest_cov", "xdist", "pytest_rerunfailures", "pytest_asyncio", "anyio", "pytest_timeout")
+INCURIOUS = (
+    "_pytest.",
+    "muster_pytest",
+    "anyio",
+    "flaky",
+    "pytest_asyncio",
+    "pytest_cov",
+    "pytest_rerunfailures",
+    "pytest_timeout",
+    "xdist",
+)
 
 
 def wants_all(config):
@@ -58,16 +71,27 @@ class Journal:
         self.config = config
         self.path = os.path.join(directory, f"{runner}{SUFFIX}") if directory else ""
         self.all = wants_all(config)
-        self.failing = names_known_to_fail(config)
+        self.failing = Failing(directory, names_known_to_fail(config))
+        self.flight = Flight(f"{self.path}{FLIGHT}") if directory else None
         self.size = 0
 
-    def keep(self, item, reports, again):
-        """`again`: an earlier attempt may have left reports that these replace."""
+    def begin(self, name):
+        if self.flight is not None:
+            self.flight.put(name)
+
+    def end(self):
+        if self.flight is not None:
+            self.flight.put("")
+
+    def keep(self, item, reports):
         if not self.path:
             return
         nodeid = item.nodeid
-        if not (self.all or again or nodeid in self.failing):
-            reports = [report for report in reports if report.failed]
+        failed = [report for report in reports if report.failed]
+        if failed:
+            self.failing.add(nodeid)
+        if not (self.all or self.failing.has(nodeid)):
+            reports = failed
         if reports:
             serialise = self.config.hook.pytest_report_to_serializable
             kept = [serialise(config=self.config, report=report) for report in reports]
@@ -106,6 +130,62 @@ class Journal:
             _close(descriptor)
 
 
+class Failing:
+    """Tests that have failed before: in earlier runs, or in any runner of this one. That they pass is news."""
+
+    def __init__(self, directory, known):
+        self.path = os.path.join(directory, FAILING)
+        self.names = set(known)
+        self.size = 0
+        if directory:
+            os.close(_open(self.path, _flags, 0o600))
+            self.names.update(died(directory))
+
+    def add(self, name):
+        descriptor = _open(self.path, _flags, 0o600)
+        try:
+            _write(descriptor, (_encode(name) + "\n").encode())
+        finally:
+            _close(descriptor)
+
+    def has(self, name):
+        try:
+            size = _stat(self.path).st_size
+        except OSError:
+            size = 0
+        if size != self.size:
+            self.size = size
+            with _file(self.path, encoding="utf-8") as lines:
+                self.names.update(json.loads(line) for line in lines if line.endswith("\n"))
+        return name in self.names
+
+
+class Flight:
+    """The name of the test in flight, in a file that is mapped: it costs no call to note, and outlives the process."""
+
+    def __init__(self, path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(descriptor, limits.NAME_BYTES_MAX)
+            self.memory = mmap.mmap(descriptor, limits.NAME_BYTES_MAX)
+        finally:
+            os.close(descriptor)
+
+    def put(self, name):
+        data = name.encode("utf-8", "replace")[: limits.NAME_BYTES_MAX - 1] + b"\0"
+        self.memory[: len(data)] = data
+
+
+def died(directory):
+    """Tests in flight when their runners died, by the name under which they were given."""
+    for name in sorted(os.listdir(directory)):
+        if name.endswith(FLIGHT):
+            with open(os.path.join(directory, name), "rb") as file:
+                test = file.read().split(b"\0", 1)[0].decode("utf-8", "replace")
+            if test:
+                yield test
+
+
 def read(directory):
     """All records in the order of their times."""
     records = []
@@ -129,8 +209,12 @@ class Replay:
         self.all = wants_all(config)
         self.workers = []
 
-    def run(self, directory):
+    def run(self, directory, tests):
+        """`tests` by name. What died comes first: a test may have been tried again."""
         full = False
+        for name in died(directory) if directory else ():
+            if hasattr(tests.get(name), "location"):
+                self.died(tests[name])
         for record in read(directory) if directory else ():
             if "test" in record:
                 self.reports(record)
@@ -152,9 +236,10 @@ class Replay:
         if self.all:
             hook.pytest_runtest_logfinish(nodeid=record["test"], location=tuple(record["location"]))
 
-    def died(self, item, message):
+    def died(self, item):
         """A test whose runner died with it has no report: it failed, as with pytest-xdist."""
-        report = pytest.TestReport(item.nodeid, item.location, {}, "failed", message or "the runner died", "call")
+        message = "the process died that ran this test"
+        report = pytest.TestReport(item.nodeid, item.location, {}, "failed", message, "call")
         self.config.hook.pytest_runtest_logreport(report=report)
 
     def warning(self, record):

@@ -11,6 +11,8 @@ PROPERTIES_MAX = 100
 PROPERTY_CHARS_MAX = 10_000
 # Of one test; the middle is left out.
 OUTPUT_BYTES_MAX = 64 << 20
+# Of the name of a test in flight, as it is noted for when its process dies.
+NAME_BYTES_MAX = 16 << 10
 # Of one runner; reports beyond it are not given to pytest at the end.
 JOURNAL_BYTES_MAX = 256 << 20
 # What pytest prints before and after the tests.

@@ -80,23 +80,29 @@ class Listing:
             yield {"type": "problem", "item": clean(nodeid), "file": stand.file, "line": stand.line, "text": text}
 
     def header(self, wishes, items):
-        lines = []
-        hook, start = self.config.hook, self.config.invocation_params.dir
-        for given in reversed(hook.pytest_report_header(config=self.config, start_path=start)):
-            lines.extend([given] if isinstance(given, str) else given)
-        for given in reversed(hook.pytest_report_collectionfinish(config=self.config, start_path=start, items=items)):
-            lines.extend([given] if isinstance(given, str) else given)
         message = {
             "type": "header",
             "framework": f"pytest {pytest.__version__}",
             "python": platform.python_version(),
             "rootdir": str(self.config.rootpath),
-            "lines": [line for line in lines if line] + wishes.lines(),
+            "lines": self.lines(items) + wishes.lines(),
         }
         for wish in ("maxfail", "junitxml", "dist"):
             if getattr(wishes, wish):
                 message[wish] = getattr(wishes, wish)
         return message
+
+    def lines(self, items):
+        """What pytest and its plugins would print before the tests."""
+        if not self.config.pluginmanager.hasplugin("terminalreporter"):
+            return []
+        hook, start = self.config.hook, self.config.invocation_params.dir
+        given = [*reversed(hook.pytest_report_header(config=self.config, start_path=start))]
+        given += reversed(hook.pytest_report_collectionfinish(config=self.config, start_path=start, items=items))
+        lines = []
+        for each in given:
+            lines.extend([each] if isinstance(each, str) else each)
+        return [line for line in lines if line]
 
 
 class Listener:

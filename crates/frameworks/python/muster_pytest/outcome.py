@@ -26,7 +26,7 @@ class Places:
 
     def of_item(self, item):
         path, line, _ = item.location
-        return self.relative(path), (line + 1 if line is not None else 0)
+        return self.relative(path), (max(0, line + 1) if line is not None else 0)
 
     def of_crash(self, path):
         """Where an exception was raised: pytest gives such paths as seen from where it was called, or whole."""
@@ -75,8 +75,20 @@ def reason(message):
 
 def result_of(item, reports, places):
     """The result of a test as far as pytest's reports tell; `reports` are in the order in which they were made."""
-    final = [report for report in reports if report.outcome != "rerun"]
     result = {"outcome": "passed"}
+    if reports and all(report.outcome == "passed" and "wasxfail" not in report.__dict__ for report in reports):
+        result["file"], result["line"] = places.of_item(item)
+    else:
+        judge(item, reports, places, result)
+    properties = reports[-1].user_properties if reports else ()
+    if properties:
+        result["properties"] = [[prune(key), prune(value)] for key, value in properties[: limits.PROPERTIES_MAX]]
+    return result
+
+
+def judge(item, reports, places, result):
+    """Of a test that did not just pass."""
+    final = [report for report in reports if report.outcome != "rerun"]
     place = None
     failed = first(final, lambda report: report.failed)
     # The reports of a subtest tell of a part; skipping it skips nothing else.
@@ -95,16 +107,12 @@ def result_of(item, reports, places):
     elif any(report.passed and hasattr(report, "wasxfail") for report in final):
         result["expectation"] = "xpassed"
     if place is not None:
-        result["file"], result["line"] = places.of_crash(place[0]), place[1]
+        result["file"], result["line"] = places.of_crash(place[0]), max(0, int(place[1]))
     else:
         result["file"], result["line"] = places.of_item(item)
     reruns = sum(report.outcome == "rerun" for report in reports)
     if reruns:
         result["reruns"] = reruns
-    properties = list(getattr(reports[-1], "user_properties", ())) if reports else []
-    if properties:
-        result["properties"] = [[prune(key), prune(value)] for key, value in properties[: limits.PROPERTIES_MAX]]
-    return result
 
 
 def failure(report, result):

@@ -8,7 +8,7 @@ from _pytest._io import TerminalWriter
 from muster_pytest import limits, outcome
 
 _open, _write, _close, _fchmod = os.open, os.write, os.close, os.fchmod
-_stat, _read, _seek = os.stat, os.read, os.lseek
+_stat = os.stat
 _flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
@@ -19,18 +19,19 @@ class Renderer:
         option = config.option
         self.show = getattr(option, "showcapture", "all")
         self.traceback = getattr(option, "tbstyle", "auto")
+        self.color = getattr(option, "color", "auto") == "yes"
         self.highlight = getattr(option, "code_highlight", "yes") == "yes"
 
-    def render(self, reports, loose, note, color):
-        """`loose` was printed past pytest's capturing, `note` is a line of muster's own."""
+    def render(self, reports, note, color):
+        """`note` is a line of muster's own. In colour if asked for, by whoever gave the test or by pytest's option."""
         printed = reports[-1].sections if reports else []
         # A rerun's traceback is shown only if it is the story of this test; its sections are in the later reports.
         bad = [report for report in reports if report.failed or report.outcome == "rerun"]
-        if not (bad or printed or loose or note):
+        if not (bad or printed or note):
             return ""
         text = io.StringIO()
         writer = TerminalWriter(text)
-        writer.hasmarkup = bool(color)
+        writer.hasmarkup = self.color if color is None else bool(color)
         writer.code_highlight = self.highlight
         for report in bad:
             self.report(writer, report)
@@ -39,9 +40,6 @@ class Renderer:
         for title, content in self.sections(bad, printed):
             writer.sep("-", title)
             writer.write(content if content.endswith("\n") else content + "\n")
-        if loose:
-            writer.sep("-", "Output that was not captured")
-            writer.write(loose if loose.endswith("\n") else loose + "\n")
         return text.getvalue().lstrip("\n")
 
     def report(self, writer, report):
@@ -91,41 +89,15 @@ def write(path, text):
     return size, lost
 
 
-class Loose:
-    """The file that is a runner's standard output: what a test printed past capturing is what has grown."""
+class Stdio:
+    """The file that is a runner's standard output; what is printed past capturing ends up there."""
 
     def __init__(self, path):
         self.path = path
-        self.size = 0
 
-    def begin(self):
-        self.size = self.measure()
-
-    def measure(self):
+    def size(self):
+        """Everything that is printed is in it at once."""
         try:
             return _stat(self.path).st_size if self.path else 0
         except OSError:
             return 0
-
-    def grown(self):
-        size = self.measure()
-        if size <= self.size:
-            return ""
-        wanted = min(size - self.size, limits.OUTPUT_BYTES_MAX)
-        try:
-            descriptor = _open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return ""
-        try:
-            _seek(descriptor, self.size, 0)
-            parts = []
-            while wanted > 0:
-                part = _read(descriptor, min(wanted, 1 << 20))
-                if not part:
-                    break
-                parts.append(part)
-                wanted -= len(part)
-        finally:
-            _close(descriptor)
-        return b"".join(parts).decode("utf-8", "replace")
-

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from muster_pytest import capture, child, environment, fixtures, forking, journal, measure, options, terminal, wire
+from muster_pytest import again, capture, child, environment, fixtures, forking, journal, measure, options, terminal, wire
 from muster_pytest.listing import Listener, Listing
 from muster_pytest.runner import Runner
 from muster_pytest.template import Template, gone
@@ -138,6 +138,7 @@ class Plugin:
         except wire.Gone:
             gone()
         if self.runner is not None:
+            again.watch(session.config, self.runner)
             self.runner.serve()
             self.finished = True
         return True

@@ -10,15 +10,17 @@ import pytest
 from _pytest.runner import CallInfo
 
 from muster_pytest import limits, outcome, output, wire
-from muster_pytest.following import ANY, NOTHING, Following, shares_something
+from muster_pytest.following import ANY, NOTHING, Following, Idle, shares_something
 from muster_pytest.listing import Stand
 
 _usage, _self, _children = resource.getrusage, resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
-_exit = os._exit
+_exit, _environ = os._exit, os.environ
+# The peak is told in KiB, but on macOS in bytes.
+_peak_shift = 10 if sys.platform == "darwin" else 0
 
 
 def usage():
-    """User and system time in seconds of this process and its ended children."""
+    """User and system time in seconds of this process and its ended children, and the peak of its memory."""
     own, others = _usage(_self), _usage(_children)
     return own.ru_utime + others.ru_utime, own.ru_stime + others.ru_stime, own.ru_maxrss
 
@@ -42,22 +44,28 @@ class Runner:
         self.journal = journal
         self.places = outcome.Places(session.config)
         self.renderer = output.Renderer(session.config)
-        self.loose = output.Loose(context.stdio)
+        self.stdio = output.Stdio(context.stdio)
         self.connection = None
         # Tests that were given and have not begun.
         self.given = deque()
         self.wanting = False
         self.drained = False
         self.stopping = False
+        # When nothing was in flight last.
+        self.used = usage()
         # Of the test in flight.
         self.token = None
         self.item = None
         self.reports = []
         self.ending = False
         self.decision = None
+        # It has failed, and a plugin may run it again before it is over.
+        self.undecided = False
+        self.attempt_failed = False
         # A teardown between two tests failed: the next one says so.
         self.owed = None
         self.leftover_failed = False
+        self.idle = Idle(session.config)
 
     # The connection.
 
@@ -68,17 +76,18 @@ class Runner:
         hello = {"type": "hello", "role": "runner", "id": self.context.id, "key": self.context.key, "pid": os.getpid()}
         if self.token is not None:
             hello["busy"] = self.token
-        if self.given:
-            hello["holds"] = [entry["token"] for entry in self.given]
         yield hello
-        if self.wanting:
+        if self.given or self.wanting:
+            # What was given and has not begun is given again.
+            self.given.clear()
+            self.wanting = True
             yield {"type": "want"}
 
     def ask(self):
         """Wants another test, unless one is given or asked for."""
         if not (self.given or self.wanting or self.stopping):
-            self.wanting = True
             self.connection.send({"type": "want"})
+            self.wanting = True
 
     def hear(self, timeout_ms=None):
         """Takes in one message. False if none came in time."""
@@ -126,27 +135,33 @@ class Runner:
         self.token = entry["token"]
         self.connection.queue({"type": "start", "token": self.token})
         self.reports = []
-        self.ending = False
         self.decision = None
-        self.loose.begin()
-        began = usage()
+        self.ending = self.undecided = self.attempt_failed = False
+        if entry.get("metrics"):
+            _environ["MUSTER_METRICS"] = entry["metrics"]
         self.connection.flush()
         test = self.tests.get(entry["item"])
         self.item = test
+        self.journal.begin(entry["item"])
         if test is None or isinstance(test, Stand):
             result, text = self.stand_in(entry, test)
         else:
             result, text = self.execute(entry, test)
         self.item = None
+        self.journal.end()
         size, lost = output.write(entry.get("output"), text)
-        ended = usage()
+        began, ended = self.used, usage()
+        self.used = ended
         result["type"], result["token"] = "result", self.token
-        result["user_us"] = int((ended[0] - began[0]) * 1_000_000)
-        result["sys_us"] = int((ended[1] - began[1]) * 1_000_000)
-        result["memory_peak_kib"] = ended[2] if sys.platform != "darwin" else ended[2] >> 10
+        result["user_us"] = max(0, int((ended[0] - began[0]) * 1_000_000))
+        result["sys_us"] = max(0, int((ended[1] - began[1]) * 1_000_000))
+        result["memory_peak_kib"] = ended[2] >> _peak_shift
         result["output_bytes"] = size
         if lost:
             result["output_lost"] = True
+        result["stdio_bytes"] = self.stdio.size()
+        # If the test has lost the connection, the next one is to be given again.
+        self.connection.ensure()
         if self.given:
             # Goes out with the start of the next test.
             self.connection.queue(result)
@@ -165,7 +180,7 @@ class Runner:
             return result, ""
         _, _, message = outcome.crash(stand.report)
         result.update(outcome="failed", message=f"error while loading: {outcome.first_line(message)}")
-        return result, self.renderer.render([stand.report], "", "", entry.get("color"))
+        return result, self.renderer.render([stand.report], "", entry.get("color"))
 
     def execute(self, entry, item):
         note = ""
@@ -174,6 +189,8 @@ class Runner:
             self.config.hook.pytest_runtest_protocol(item=item, nextitem=self.next_item(item))
         except (pytest.exit.Exception, KeyboardInterrupt, self.session.Interrupted, self.session.Failed) as ending:
             note = self.cut_short(item, ending)
+        if self.undecided:
+            self.tear_down_late(item)
         result = outcome.result_of(item, self.reports, self.places)
         if note:
             result.update(outcome="failed", message=outcome.first_line(note), phase=result.get("phase") or "call", stop=note)
@@ -182,8 +199,8 @@ class Runner:
             stop = self.session.shouldfail or self.session.shouldstop
             if stop:
                 result["stop"] = str(stop)
-        text = self.renderer.render(self.reports, self.loose.grown(), note, entry.get("color"))
-        self.journal.keep(item, self.reports, entry.get("retry", False))
+        text = self.renderer.render(self.reports, note, entry.get("color"))
+        self.journal.keep(item, self.reports)
         return result, text
 
     def cut_short(self, item, ending):
@@ -191,6 +208,7 @@ class Runner:
         name = "pytest.exit" if isinstance(ending, pytest.exit.Exception) else type(ending).__name__
         said = str(getattr(ending, "msg", None) or ending)
         self.drained = True
+        self.undecided = False
         call = CallInfo.from_call(lambda: self.session._setupstate.teardown_exact(None), "teardown")
         if call.excinfo is not None:
             self.note_report(pytest.TestReport.from_item_and_call(item, call))
@@ -210,10 +228,10 @@ class Runner:
         if self.decision is not None and not (must_know and self.decision is ANY):
             return self.decision
         if not (self.given or self.drained or self.stopping):
-            if not self.ending:
+            if not self.ending or self.undecided:
                 return ANY
             self.ask()
-            patience = None if must_know or shares_something(self.session, self.item) else limits.ANSWER_MS
+            patience = None if must_know or shares_something(self.session, self.item, self.idle) else limits.ANSWER_MS
             while not (self.given or self.drained or self.stopping):
                 if not self.hear(patience):
                     break
@@ -224,10 +242,21 @@ class Runner:
             self.decision = NOTHING if self.drained or self.stopping else ANY
         return self.decision
 
+    def tear_down_late(self, item):
+        """It is not run again: what comes next can be asked for, and what that does not need goes."""
+        self.undecided = False
+        self.ask()
+        following = Following(self, item)
+        call = CallInfo.from_call(lambda: self.session._setupstate.teardown_exact(following), "teardown")
+        if call.excinfo is not None:
+            self.note_report(pytest.TestReport.from_item_and_call(item, call))
+
     def tear_down_before(self, item):
         """After a test that did not know what comes next the stack may hold what `item` does not need."""
-        call = CallInfo.from_call(lambda: self.session._setupstate.teardown_exact(item), "teardown")
-        self.owed = call.excinfo
+        try:
+            self.session._setupstate.teardown_exact(item)
+        except BaseException as error:
+            self.owed = error
 
     def give_back(self):
         """Tears everything down. What fails now can be no test's any more."""
@@ -243,17 +272,20 @@ class Runner:
         self.reports.append(report)
 
     def before_setup(self):
-        if self.ending:
-            # A plugin runs it again: it has a time limit again.
-            self.ending = False
-            self.connection.send({"type": "start", "token": self.token})
+        # A plugin may run it again.
+        self.ending = self.undecided = self.attempt_failed = False
+        self.decision = None
         if self.owed is not None:
             owed, self.owed = self.owed, None
-            raise owed.value
+            raise owed
 
     def before_teardown(self):
         self.ending = True
-        self.ask()
+        if self.attempt_failed and not self.given:
+            # From its `want` on a test has no time limit, which its next attempt must have.
+            self.undecided = True
+        else:
+            self.ask()
 
     def note_warning(self, warning, when, nodeid, location):
         if self.item is not None:

@@ -30,7 +30,7 @@ class Template:
             message = self.connection.receive()
             kind = message.get("type")
             if kind == "finish":
-                self.finish(message)
+                self.finish()
                 return None
             if kind != "fork":
                 raise ValueError(f"the keeper sent a {kind!r}, which is not known")
@@ -43,6 +43,7 @@ class Template:
         context.role = "runner"
         context.id, context.slot, context.slots = message["id"], message["slot"], message["slots"]
         context.stdio = message.get("stdio", "")
+        context.cookie = message.get("cookie", "")
         workerinput = child.worker_input(self.session.config, context)
         try:
             forked = forking.fork_away(self.seeded)
@@ -61,18 +62,14 @@ class Template:
             broken("the forked process cannot become a runner")
         return runner
 
-    def finish(self, message):
+    def finish(self):
         """Gives pytest and its plugins what the runners left; what they print is not muster's to print."""
         config = self.session.config
         terminal.leave_summaries_of_others(config)
         if self.held is not None:
             self.held.deaf = True
         replay = journal.Replay(config)
-        replay.run(self.context.directory)
-        for died in message.get("died", ()):
-            test = self.tests.get(died["item"])
-            if test is not None:
-                replay.died(test, died.get("message", ""))
+        replay.run(self.context.directory, self.tests)
         self.failures_told = self.session.testsfailed
         if self.held is not None:
             self.held.deaf = False

@@ -19,6 +19,14 @@ _poll, _readable = select.poll, select.POLLIN
 _fcntl, _dup_above = fcntl.fcntl, fcntl.F_DUPFD_CLOEXEC
 _socket_class = _socket.socket
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False, default=str).encode
+_make = json.encoder.c_make_encoder
+if _make is not None:
+    # What `encode` makes anew for each message.
+    _chunks = _make(None, str, json.encoder.encode_basestring, None, ":", ",", False, False, True)
+
+    def _encode(message):
+        return "".join(_chunks(message, 0))
+
 _decode = json.JSONDecoder().decode
 _length = struct.Struct(">I")
 

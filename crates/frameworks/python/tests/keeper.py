@@ -90,13 +90,17 @@ class Runner:
         self.stdio = keeper.stdio(number)
         self.results = {}
         self.messages = []
+        # What tests printed past capturing, by name, and how much of that is known.
+        self.loose = {}
+        self.told = 0
         self.status = None
 
-    def give(self, *items, color=False, **more):
+    def give(self, *items, **more):
         entries = []
         for item in items:
             token = self.keeper.next_token(item)
-            entries.append({"token": token, "item": item, "output": self.keeper.output(token), "color": color, **more})
+            paths = {"output": self.keeper.output(token), "metrics": str(self.keeper.home / f"metrics-{token}")}
+            entries.append({"token": token, "item": item, **paths, **more})
         self.channel.send("run", items=entries)
         return [entry["token"] for entry in entries]
 
@@ -105,7 +109,10 @@ class Runner:
         if message is not None:
             self.messages.append(message)
             if message["type"] == "result":
-                self.results[self.keeper.items[message["token"]]] = message
+                item = self.keeper.items[message["token"]]
+                self.results[item] = message
+                printed = self.stdio_text().encode()[self.told : message["stdio_bytes"]]
+                self.loose[item], self.told = printed.decode(), message["stdio_bytes"]
         return message
 
     def until(self, kind):
@@ -278,7 +285,7 @@ class Keeper:
             assert ready["fork"], ready
         self.numbers += 1
         number = self.numbers
-        self.template.send("fork", id=number, slot=slot, slots=slots, stdio=self.stdio(number))
+        self.template.send("fork", id=number, slot=slot, slots=slots, stdio=self.stdio(number), cookie="cookie-1")
         return self.greet(number)
 
     def greet(self, number):

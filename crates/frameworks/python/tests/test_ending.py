@@ -43,7 +43,7 @@ def test_a_test_that_passes_when_tried_again_is_not_remembered(suite, keeper):
     assert first.run(*names)[0]["outcome"] == "failed"
     suite.folder.joinpath("there").touch()
     second = keeper.fork()
-    assert second.run(*names, retry=True)[0]["outcome"] == "passed"
+    assert second.run(*names)[0]["outcome"] == "passed"
     keeper.finish()
     assert last_failed(suite) == {}
 
@@ -51,14 +51,28 @@ def test_a_test_that_passes_when_tried_again_is_not_remembered(suite, keeper):
 def test_a_test_whose_runner_died_is_remembered(suite, keeper):
     suite(test_a="import os\ndef test_0(): os._exit(1)\n")
     names = keeper.load()
+    crash(keeper, *names)
+    assert keeper.finish()[0] == 0
+    assert last_failed(suite) == {"test_a.py::test_0": True}
+
+
+def test_a_test_whose_runner_died_and_that_passed_then_is_not_remembered(suite, keeper):
+    suite(test_a="import os\ndef test_0(): os.path.exists('there') or os._exit(1)\n")
+    names = keeper.load()
+    crash(keeper, *names)
+    suite.folder.joinpath("there").touch()
+    assert keeper.fork().run(*names)[0]["outcome"] == "passed"
+    keeper.finish()
+    assert last_failed(suite) == {}
+
+
+def crash(keeper, *names):
     runner = keeper.fork()
     runner.until("want")
     runner.give(*names)
     while runner.next() is not None:
         pass
-    code, _ = keeper.finish(died=[{"item": names[0], "message": "the process exited with 1"}])
-    assert code == 0
-    assert last_failed(suite) == {"test_a.py::test_0": True}
+    assert runner.wait() == 1
 
 
 def test_warnings_of_all_runners_are_summed_up_by_pytest(suite, keeper):
@@ -132,24 +146,6 @@ def test_an_end_that_knows_of_workers_happens_in_them_too(suite, keeper):
     keeper.run_all()
     journal = next((keeper.home / "run").glob("*.journal")).read_text()
     assert json.loads(journal.splitlines()[-1])["output"] == {"found": "gw0"}
-
-
-def test_an_error_after_the_last_test_shows_in_the_exit_code(suite, keeper):
-    suite(
-        test_a="""
-        import pytest
-        @pytest.fixture(scope="session")
-        def shared(request):
-            yield
-        def test_0(request):
-            # Behind pytest's back: nobody tears it down with a test.
-            request.session._muster = request.session._setupstate.stack
-        """
-    )
-    names = keeper.load()
-    runner = keeper.fork()
-    runner.run(*names)
-    assert runner.stop() == 0
 
 
 def test_a_plugin_that_fails_the_session_at_the_end_shows_in_the_exit_code(suite, keeper):

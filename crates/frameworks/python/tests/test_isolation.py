@@ -25,6 +25,7 @@ def test_a_runner_knows_its_slot_as_an_xdist_worker_would(suite, keeper):
             assert (env["MUSTER_SLOT"], env["MUSTER_SLOTS"]) == ("2", "3")
             assert (env["PYTEST_XDIST_WORKER"], env["PYTEST_XDIST_WORKER_COUNT"]) == ("gw2", "3")
             assert env["PYTEST_XDIST_TESTRUNUID"] == testrun_uid == "run-1"
+            assert env["MUSTER_COOKIE"] == "cookie-1"
             assert worker_id == request.config.workerinput["workerid"] == "gw2"
             assert request.config.workeroutput == {}
             assert not [name for name in env if name.startswith("MUSTER_RUNNER")]
@@ -51,11 +52,14 @@ def test_captured_output_of_two_runners_does_not_mix(suite, keeper, method):
         runner = runners[number % 2]
         runner.until("want")
         runner.give(name)
+    for runner in runners:
+        runner.channel.send("drained")
     for number, name in enumerate(names):
         runner = runners[number % 2]
         while name not in runner.results:
             runner.next()
-        lines = [line for line in runner.output_of(name).splitlines() if line.startswith("gw")]
+        printed = runner.output_of(name) + runner.loose[name]
+        lines = [line for line in printed.splitlines() if line.startswith("gw")]
         assert lines == [f"gw{number % 2} {number}"] * number
 
 
@@ -149,6 +153,27 @@ def test_a_test_that_closes_every_descriptor_is_reported_all_the_same(suite, kee
     channel.send("drained")
     assert runner.until("result")["outcome"] == "passed"
     assert runner.run("test_a.py::test_1")[0]["outcome"] == "passed"
+
+
+def test_what_was_given_on_a_lost_connection_is_asked_for_again(suite, keeper):
+    suite(
+        test_a="""
+        import os, resource
+        def test_0():
+            os.closerange(20, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        def test_1(): pass
+        """
+    )
+    keeper.load()
+    runner = keeper.fork()
+    runner.until("want")
+    token = runner.give("test_a.py::test_0", "test_a.py::test_1")[0]
+    runner.until("start")
+    runner.channel = keeper.accept(keeper.listener)
+    assert runner.channel.expect("hello")["busy"] == token
+    assert [runner.next()["type"] for _ in range(2)] == ["want", "result"]
+    runner.give("test_a.py::test_1")
+    assert [runner.next()["type"] for _ in range(3)] == ["start", "want", "result"]
 
 
 def test_a_child_that_falls_out_of_its_test_does_not_speak_for_the_runner(suite, keeper):
@@ -281,7 +306,7 @@ def test_a_runner_that_loads_the_suite_itself_is_like_any_other(suite, keeper):
     assert keeper.finish()[0] == 0
 
 
-def test_a_rerun_by_a_plugin_starts_anew(suite, keeper):
+def test_a_test_that_a_plugin_runs_twice_is_one_test(suite, keeper):
     suite(
         conftest="""
         import pytest
@@ -298,7 +323,7 @@ def test_a_rerun_by_a_plugin_starts_anew(suite, keeper):
     runner = keeper.fork()
     runner.until("want")
     runner.give("test_a.py::test_0")
-    assert [runner.next()["type"] for _ in range(4)] == ["start", "want", "start", "result"]
+    assert [runner.next()["type"] for _ in range(3)] == ["start", "want", "result"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads by /proc")

@@ -49,3 +49,17 @@ def test_stepwise_stops_at_the_first_failure_and_goes_on_from_it(suite, keeper):
     assert "stop" in runner.results["test_a.py::test_1"]
     keeper.finish()
     assert "test_1" in (suite.folder / ".pytest_cache/v/cache/stepwise").read_text()
+
+
+def test_a_suite_without_pytests_terminal_runs(suite, keeper):
+    suite(test_a="def test_0(): pass\ndef test_1(): assert False\n")
+    runner = keeper.run_all("-p", "no:terminal")
+    assert [r["outcome"] for r in runner.results.values()] == ["passed", "failed"]
+    assert keeper.finish() == (0, "")
+
+
+def test_a_suite_without_pytests_cache_runs(suite, keeper):
+    suite(test_a="def test_0(): pass\n")
+    keeper.run_all("-p", "no:cacheprovider")
+    assert keeper.finish() == (0, "")
+    assert not suite.folder.joinpath(".pytest_cache").exists()

@@ -139,6 +139,36 @@ def test_tests_that_a_plugin_runs_again_pass_and_say_how_often(suite, keeper):
     assert "RERUN at call of test_0" in runner.output_of("test_a.py::test_0")
 
 
+def test_a_test_that_may_run_again_keeps_its_time_limit(suite, keeper):
+    pytest.importorskip("pytest_rerunfailures")
+    suite(
+        test_a="""
+        import itertools, pytest
+        count = itertools.count()
+        @pytest.fixture(scope="module")
+        def shared():
+            yield
+            raise RuntimeError("shared broke")
+        def test_0(shared): assert next(count) > 0
+        def test_1(shared): assert False
+        """
+    )
+    keeper.load("-p", "pytest_rerunfailures", "--reruns=1")
+    runner = keeper.fork()
+    runner.until("want")
+    runner.give("test_a.py::test_0")
+    assert [runner.next()["type"] for _ in range(2)] == ["start", "want"]
+    runner.give("test_a.py::test_1")
+    # The second attempt asked, for it passed; the last one of this test has failed, and asks when it is over.
+    assert runner.next()["outcome"] == "passed"
+    assert [runner.next()["type"] for _ in range(2)] == ["start", "want"]
+    assert runner.channel.silent()
+    runner.channel.send("drained")
+    result = runner.until("result")
+    assert (result["outcome"], result["phase"]) == ("failed", "call")
+    assert "shared broke" in runner.output_of("test_a.py::test_1")
+
+
 def test_rerunfailures_with_xdist_does_not_forbid_forking(suite, keeper):
     pytest.importorskip("pytest_rerunfailures")
     pytest.importorskip("xdist")
@@ -173,7 +203,7 @@ def test_time_limits_of_a_plugin_work(suite, keeper):
 def test_a_random_order_is_the_same_in_every_process(suite, keeper):
     pytest.importorskip("pytest_randomly")
     suite(test_a="import random\ndef test_0(): print('drew', random.random())\ndef test_1(): pass\n")
-    names = keeper.load("-p", "pytest_randomly", "-p", "randomly") if False else keeper.load("-p", "pytest_randomly")
+    names = keeper.load("-p", "pytest_randomly")
     drawn = set()
     for slot in (0, 1):
         runner = keeper.fork(slot, 2)
@@ -218,8 +248,8 @@ def test_flaky_tests_run_again(suite, keeper):
     assert runner.results["test_a.py::test_0"]["outcome"] == "passed"
 
 
-def test_properties_are_tested_by_hypothesis_without_threads_or_files_shared(suite, keeper):
+def test_hypothesis_finds_its_examples(suite, keeper):
     pytest.importorskip("hypothesis")
     suite(test_a="from hypothesis import given, strategies as st\n@given(st.integers())\ndef test_0(x): assert x < 100\n")
     runner = keeper.run_all("-p", "_hypothesis_pytestplugin")
-    assert "Falsifying example" in runner.output_of("test_a.py::test_0")
+    assert "x=100" in runner.output_of("test_a.py::test_0")

@@ -127,9 +127,12 @@ def test_what_is_printed_past_capturing_belongs_to_its_test(suite, keeper, metho
         """
     )
     runner = keeper.run_all(f"--capture={method}")
-    output = runner.output_of("test_a.py::test_0")
-    assert "printed" in output and "written" in output
-    assert runner.output_of("test_a.py::test_1") == ""
+    loose = runner.loose["test_a.py::test_0"]
+    assert "written\n" in loose
+    # Through Python: captured and passed on, only captured, or neither.
+    assert ("printed\n" in loose) == (method != "sys")
+    assert ("printed" in runner.output_of("test_a.py::test_0")) == (method != "no")
+    assert runner.loose["test_a.py::test_1"] == "" and runner.output_of("test_a.py::test_1") == ""
 
 
 def test_output_is_coloured_only_if_asked_for(suite, keeper):
@@ -140,6 +143,25 @@ def test_output_is_coloured_only_if_asked_for(suite, keeper):
     runner.run("test_a.py::test_1", color=True)
     assert "\x1b[" not in runner.output_of("test_a.py::test_0")
     assert "\x1b[" in runner.output_of("test_a.py::test_1")
+
+
+def test_output_is_coloured_if_pytest_is_asked_to(ran):
+    assert "\x1b[" in ran("--color=yes", test_a="def test_0(): assert False\n").output_of("test_a.py::test_0")
+
+
+def test_figures_of_a_test_have_a_file_of_their_own(suite, keeper):
+    suite(
+        test_a="""
+        import os
+        def note(text):
+            with open(os.environ["MUSTER_METRICS"], "a") as file: file.write(text)
+        def test_0(): note("rps 1"); os.environ.clear()
+        def test_1(): note("rps 2")
+        """
+    )
+    runner = keeper.run_all()
+    tokens = [runner.results[f"test_a.py::test_{number}"]["token"] for number in (0, 1)]
+    assert [(keeper.home / f"metrics-{token}").read_text() for token in tokens] == ["rps 1", "rps 2"]
 
 
 def test_properties_that_a_test_records_are_sent(ran):

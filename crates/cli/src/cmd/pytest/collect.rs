@@ -96,17 +96,19 @@ fn tell_printed(reports: &mut Reports, printed: &Printed) {
 
 impl Stopped {
     fn failure(self, program: &str) -> Failure {
-        let how = |ended: &RunnersEnded| match (ended.exit_code, ended.signal) {
-            (_, signal @ 1..) => format!("was killed by {}", attempt::signal_name(signal)),
-            (code @ 0.., _) => format!("ended with exit code {code}"),
-            _ => "could not be started, or its end is not known".to_owned(),
-        };
         match self {
             Self::Died(ended) => {
-                let how = ended.as_ref().map_or_else(|| "ended".to_owned(), how);
-                Failure::collect(format!(
-                    "the tests could not be listed: {program} {how} before it had told of all of them"
-                ))
+                let how = match ended.map(|ended| (ended.exit_code, ended.signal)) {
+                    Some((_, signal @ 1..)) => format!("was killed by {}", attempt::signal_name(signal)),
+                    Some((code @ 0.., _)) => format!("ended with exit code {code}"),
+                    _ => {
+                        return Failure::collect(format!(
+                            "the tests could not be listed: {program} could not be started"
+                        ));
+                    }
+                };
+                let when = "before it had told of all of them";
+                Failure::collect(format!("the tests could not be listed: {program} {how} {when}"))
             }
             Self::Unreadable(error) => Failure::collect(error.to_string()),
             Self::Unconnected(error) => Failure::collect(format!("the tests could not be listed: {error}")),

@@ -16,9 +16,7 @@ pub(super) fn test_case(row: &TaskRow, item: &str, output: Option<&[u8]>) -> Tes
     let last = row.attempts.last().and_then(|attempt| attempt.report.as_ref());
     let text = Text::of(failure::bad_attempts(row).and_then(|(bad, _)| bad.report.as_ref()), output);
     let mut test = TestCase::new(name, status(row, last, &text));
-    if !classname.is_empty() {
-        test.set_classname(names::xml(&classname));
-    }
+    test.set_classname(names::xml(&classname));
     if let Some(report) = last {
         test.set_time(Duration::from_micros(report.wall_us));
     }
@@ -127,6 +125,7 @@ impl Text {
                 Part::Err => parts.err.push_str(line),
             }
         }
+        parts.traceback = parts.traceback.trim_matches('\n').to_owned();
         parts
     }
 }
@@ -225,7 +224,7 @@ mod tests {
     fn sections_of_captured_output_are_told_from_the_traceback() {
         let text =
             Text::apart("E  x\n--- Captured log setup ---\nl\n--- Captured stderr teardown ---\ne\n--- no section\n");
-        assert_eq!((text.traceback.as_str(), text.out.as_str()), ("E  x\n", "--- Captured log setup ---\nl\n"));
+        assert_eq!((text.traceback.as_str(), text.out.as_str()), ("E  x", "--- Captured log setup ---\nl\n"));
         assert_eq!(text.err, "--- Captured stderr teardown ---\ne\n--- no section\n");
     }
 }

@@ -115,8 +115,8 @@ impl Keeper {
     fn test_begins(&mut self, slot_number: usize, now: Now, token: u64) -> io::Result<()> {
         let slot = &mut self.slots[slot_number];
         let (Some(runner), Some(process)) = (&mut slot.runner, &mut slot.attempt) else { return Ok(()) };
-        let Some(start) = runner.fed.pop_front_if(|start| start.token == token).filter(|_| runner.current.is_none())
-        else {
+        let expected = runner.current.is_none() && runner.fed.front().is_some_and(|start| start.token == token);
+        let Some(start) = expected.then(|| runner.fed.pop_front()).flatten() else {
             self.runner_is_confused(slot_number, now, &format!("the start of test {token}, which it was not given"));
             return Ok(());
         };
