@@ -6,74 +6,10 @@ mod support;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::Path;
-use std::process::Command;
 
 use rustix::process::Signal;
-use support::python::python;
-use support::{Done, Running, Sandbox, until};
-
-/// A suite in a directory of its own, and the interpreter that has pytest.
-struct Suite {
-    sandbox: Sandbox,
-    python: &'static Path,
-}
-
-impl Suite {
-    /// `None` where there is no pytest; that was said.
-    fn new(files: &[(&str, &str)]) -> Option<Self> {
-        let python = python()?;
-        let sandbox = Sandbox::new();
-        sandbox.write("pytest.ini", "[pytest]\n");
-        for (name, text) in files {
-            sandbox.write(name, text);
-        }
-        Some(Self { sandbox, python })
-    }
-
-    fn muster(&self, args: &[&str]) -> Done {
-        let python = self.python.as_os_str();
-        let all = [OsStr::new("run"), OsStr::new("--python"), python].into_iter().chain(args.iter().map(OsStr::new));
-        self.sandbox.run_args(all)
-    }
-
-    fn start(&self, name: &str, args: &[&str]) -> Running {
-        let python = self.python.as_os_str();
-        let all = [OsStr::new("run"), OsStr::new("--python"), python].into_iter().chain(args.iter().map(OsStr::new));
-        self.sandbox.start_args(name, all)
-    }
-
-    /// Runs pytest itself; its exit code.
-    fn pytest(&self, args: &[&str]) -> Option<i32> {
-        let mut command = Command::new(self.python);
-        command.args(["-m", "pytest", "-q", "-p", "no:cacheprovider"]).args(args).current_dir(self.sandbox.path(""));
-        command.output().expect("Python starts").status.code()
-    }
-
-    /// What a JUnit file says of each test: its name, and what stands in it.
-    fn junit(&self, name: &str) -> BTreeMap<String, String> {
-        let text = self.sandbox.read(name);
-        let document = roxmltree::Document::parse(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
-        let cases = document.descendants().filter(|node| node.has_tag_name("testcase"));
-        let case = |case: roxmltree::Node<'_, '_>| {
-            let of = |name| case.attribute(name).unwrap_or_default();
-            let end = case.children().find(|child| ["failure", "error", "skipped"].contains(&child.tag_name().name()));
-            let end = end.map_or_else(
-                || "passed".to_owned(),
-                |end| {
-                    let of = |name| end.attribute(name).unwrap_or_default();
-                    format!(
-                        "{} {} {}",
-                        end.tag_name().name(),
-                        of("type"),
-                        of("message").lines().next().unwrap_or_default()
-                    )
-                },
-            );
-            (format!("{}::{}", of("classname"), of("name")), end)
-        };
-        cases.map(case).collect()
-    }
-}
+use support::suite::Suite;
+use support::{Sandbox, until};
 
 const ENDS: &str = "\
 import pytest

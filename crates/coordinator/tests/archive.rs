@@ -115,7 +115,8 @@ async fn an_archive_can_be_read_when_nobody_hosts() {
         assert_eq!((results.rows.len(), results.cursor), (5, 50));
         assert_eq!(results.ended.expect("ended").ledger.expect("has one").selected, 50);
         let why = WhyRequest { run_id: "run-1".into(), index: 2 };
-        assert_eq!(query::why_task(state, &why).expect("known").resolve(&reader).expect("readable").lines.len(), 2);
+        let lines = query::why_task(state, &why).expect("known").resolve(&reader).expect("readable").lines;
+        assert!(lines.len() == 3 && lines[2].starts_with("history: 1 result, 0 of them flaky"), "{lines:?}");
         let output = OutputRequest { run_id: "run-1".into(), index: 2, ..Default::default() };
         let file = query::output_file(state, &host.data(), &output).expect("known").resolve(&reader).expect("found");
         assert_eq!((file.attempt, file.bytes, file.live), (1, Some(5), false));

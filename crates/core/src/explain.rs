@@ -3,6 +3,7 @@
 use muster_proto::v1::TaskResult;
 
 use crate::State;
+use crate::history::{self, History};
 use crate::state::task::outcome_of;
 use crate::state::{Fit, Phase, Run, Task};
 
@@ -27,6 +28,15 @@ pub fn why(state: &State, run: &Run, index: u32) -> Vec<String> {
         lines.push(format!("{} leases were handed back before they started", task.returned()));
     }
     lines
+}
+
+/// What earlier runs of the project taught about a task, in a sentence; `None` for one that never ended before.
+pub fn known(history: &History, project: &str, task: &str) -> Option<String> {
+    let stat = history.get(history::key(project, task))?;
+    let results = if stat.runs == 1 { "1 result".to_owned() } else { format!("{} results", stat.runs) };
+    let (seconds, millis) = (stat.mean_us / 1_000_000, stat.mean_us / 1_000 % 1_000);
+    let took = if stat.mean_us > 0 { format!(", lately about {seconds}.{millis:03} s") } else { String::new() };
+    Some(format!("history: {results}, {} of them flaky{took}", stat.flakes))
 }
 
 fn ended(result: TaskResult, task: &Task) -> String {
@@ -77,4 +87,22 @@ fn no_worker_can(state: &State, fit: Option<&Fit>) -> Vec<String> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn history_is_told_with_its_flakes_and_its_duration() {
+        let mut history = History::default();
+        for (duration_us, flaky) in [(2_000_000, false), (6_000_000, true)] {
+            history.record(history::key("p", "t"), duration_us, flaky, 1);
+        }
+        assert_eq!(
+            known(&history, "p", "t").as_deref(),
+            Some("history: 2 results, 1 of them flaky, lately about 3.000 s")
+        );
+        assert_eq!(known(&history, "p", "other"), None);
+    }
 }

@@ -39,10 +39,13 @@ pub(crate) fn enter(spool: &Path, cookie: u64) -> Result<(), NoGroup> {
         let path = path.to_owned();
         move |source| NoGroup::Refused { path, source }
     };
+    sweep(&parent);
     // The path first: a group that nobody knows of would stay.
     let file = file_of(spool);
     fs::write(&file, group.as_os_str().as_bytes()).map_err(refused(&file))?;
     let made = fs::create_dir(&group).map_err(refused(&group)).and_then(|()| {
+        // Nobody reads the pressure of this group, and keeping account of it makes every start of a process slower.
+        let _ = fs::write(group.join("cgroup.pressure"), "0");
         let members = group.join("cgroup.procs");
         fs::write(&members, std::process::id().to_string()).map_err(refused(&members))
     });
@@ -52,6 +55,15 @@ pub(crate) fn enter(spool: &Path, cookie: u64) -> Result<(), NoGroup> {
         let _ = fs::remove_file(&file);
     }
     made
+}
+
+/// Removes empty groups of keepers that were killed and whose data directory is gone. A group that is not empty cannot be
+/// removed; a keeper that has just made its own and not entered it yet does without.
+fn sweep(parent: &Path) {
+    let entries = fs::read_dir(parent).into_iter().flatten().filter_map(Result::ok);
+    for entry in entries.filter(|entry| entry.file_name().as_bytes().starts_with(NAME.as_bytes())) {
+        let _ = fs::remove_dir(entry.path());
+    }
 }
 
 /// The directory of the calling process's group; `None` without version 2.

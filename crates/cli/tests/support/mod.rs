@@ -3,7 +3,12 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod fixture;
+pub(crate) mod junit;
+pub(crate) mod logs;
+pub(crate) mod model;
 pub(crate) mod python;
+pub(crate) mod suite;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -103,9 +108,13 @@ impl Sandbox {
     }
 
     pub(crate) fn start_args<S: AsRef<OsStr>>(&self, name: &str, args: impl IntoIterator<Item = S>) -> Running {
+        self.start_command(name, self.muster(args))
+    }
+
+    pub(crate) fn start_command(&self, name: &str, mut command: Command) -> Running {
         let [stdout, stderr] = ["out", "err"].map(|end| self.path(format!("{name}.{end}")));
         let create = |path: &Path| File::create(path).expect("a writable directory");
-        let child = self.muster(args).stdout(create(&stdout)).stderr(create(&stderr)).spawn().expect("muster starts");
+        let child = command.stdout(create(&stdout)).stderr(create(&stderr)).spawn().expect("muster starts");
         Running { child, stdout, stderr }
     }
 

@@ -15,13 +15,18 @@ pub fn why_task(state: &State, request: &WhyRequest) -> Result<Answer<WhyReply>,
     let run = run(state, &request.run_id)?;
     let (run_id, index) = (request.run_id.clone(), request.index);
     if let Some(archived) = archived(run) {
+        let (history, project) = (state.history().clone(), run.project().to_owned());
         return Ok(Answer::archived(move |archive| {
             let row = archived_row(archive, &archived, index)?.ok_or_else(|| no_such_task(&run_id, index))?;
-            Ok(WhyReply { lines: explain_ended(&row), row: Some(fitted(row)) })
+            let mut lines = explain_ended(&row);
+            lines.extend(explain::known(&history, &project, &row.name));
+            Ok(WhyReply { lines, row: Some(fitted(row)) })
         }));
     }
     let row = view::task_row(state, run, index).ok_or_else(|| no_such_task(&run_id, index))?;
-    Ok(Answer::Ready(WhyReply { row: Some(fitted(row)), lines: explain::why(state, run, index) }))
+    let mut lines = explain::why(state, run, index);
+    lines.extend(explain::known(state.history(), run.project(), &row.name));
+    Ok(Answer::Ready(WhyReply { row: Some(fitted(row)), lines }))
 }
 
 /// The words of [`explain::why`] for a task that is no longer in the state.

@@ -10,7 +10,7 @@ import tempfile
 
 import _pytest.capture
 
-_open = os.open
+_open, _fstat, _dup2, _close = os.open, os.fstat, os.dup2, os.close
 _flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
@@ -49,8 +49,10 @@ def redirect(path):
     flush()
     descriptor = _open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     for standard in (1, 2):
-        os.dup2(descriptor, standard)
-    os.close(descriptor)
+        if descriptor != standard:
+            _dup2(descriptor, standard)
+    if descriptor > 2:
+        _close(descriptor)
 
 
 def write_through():
@@ -68,3 +70,57 @@ def flush():
         except (AttributeError, OSError, ValueError):
             # Closed, or replaced by something that is no file: it keeps nothing that could be lost.
             continue
+
+
+class Guard:
+    """Notices that a test has closed the descriptors that capturing needs, and captures anew: otherwise all tests after
+    it would fail."""
+
+    def __init__(self, config, stdio):
+        self.config = config
+        self.stdio = stdio
+        # What was given up: its descriptors may be others' by now, and must not be closed with it.
+        self.lost = []
+        self.look()
+
+    def look(self):
+        self.known = [(descriptor, identity(descriptor)) for descriptor in descriptors(self.config)]
+
+    def restore(self):
+        """Whether something had to be."""
+        if all(identity(descriptor) == known for descriptor, known in self.known) and all(map(identity, (0, 1, 2))):
+            return False
+        manager = self.config.pluginmanager.getplugin("capturemanager")
+        if manager is not None:
+            self.lost.append(manager._global_capturing)
+            manager._global_capturing = None
+        for stream in (sys.stdin, sys.stdout, sys.stderr):
+            self.lost.append(stream)
+        sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
+        if identity(0) is None:
+            # The lowest that is free: 0 itself.
+            _open(os.devnull, os.O_RDONLY)
+        redirect(self.stdio or os.devnull)
+        begin(self.config, self.stdio)
+        self.look()
+        return True
+
+
+def identity(descriptor):
+    """What it is open to; None if it is closed."""
+    try:
+        status = _fstat(descriptor)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def descriptors(config):
+    """Those that pytest captures with."""
+    manager = config.pluginmanager.getplugin("capturemanager")
+    capturing = getattr(manager, "_global_capturing", None)
+    for stream in (getattr(capturing, name, None) for name in ("in_", "out", "err")):
+        saved = getattr(stream, "targetfd_save", None)
+        if saved is not None:
+            yield saved
+            yield stream.tmpfile.fileno()

@@ -79,8 +79,9 @@ def become_runner(session, context, workerinput):
     config.workerinput = workerinput
     config.workeroutput = worker_output(config)
     drop_ends_of_the_suite(config)
-    settle(session, context)
+    words = settle(session, context)
     measure.take_over(config)
+    return words
 
 
 def settle(session, context):
@@ -88,8 +89,8 @@ def settle(session, context):
     config = session.config
     capture.write_through()
     terminal.silence(config, context.stdio)
-    show_stacks(config)
     give_directory(config, context)
+    return show_stacks(config)
 
 
 def forget_exits():
@@ -112,7 +113,9 @@ def show_stacks(config):
             # Pytest's own, for faulthandler_timeout.
             os.dup2(own, inherited if isinstance(inherited, int) else inherited.fileno(), inheritable=False)
     faulthandler.enable(file=own, all_threads=True)
-    LastWords(own).start()
+    words = LastWords(own)
+    words.start()
+    return words
 
 
 class LastWords:
@@ -128,6 +131,13 @@ class LastWords:
 
     def register(self):
         faulthandler.register(signal.SIGTERM, file=self.descriptor, all_threads=True, chain=True)
+
+    def restore(self):
+        """After a test has closed the descriptor, or may have."""
+        self.descriptor = wire.out_of_reach(2)
+        faulthandler.enable(file=self.descriptor, all_threads=True)
+        if _getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            self.register()
 
     def pause(self):
         # Otherwise a test has a handler of its own there, which is not ours to touch.

@@ -96,11 +96,16 @@ def fork_away(seeded):
     state = random.getstate()
     pid = fork()
     if pid == 0:
+        between = os.getpid()
         try:
             if fork():
                 os._exit(0)
         except OSError as error:
             os._exit(error.errno or 1)
+        waiting = select.poll()
+        while os.getppid() == between:
+            # Whoever is told of this process takes it for its child.
+            waiting.poll(1)
         if seeded:
             random.setstate(state)
         return True

@@ -179,9 +179,10 @@ class Plugin:
         config, context = session.config, self.context
         capture.end(config)
         capture.begin(config, context.stdio)
-        child.settle(session, context)
+        words = child.settle(session, context)
         measure.settle(config)
         runner = Runner(session, context, self.listing.tests, journal.Journal(config, context.directory, context.id))
+        runner.guard(words)
         runner.connection = self.connection
         self.connection.greet = runner.greet
         return runner

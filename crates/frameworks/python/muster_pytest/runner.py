@@ -9,7 +9,7 @@ from collections import deque
 import pytest
 from _pytest.runner import CallInfo
 
-from muster_pytest import limits, outcome, output, wire
+from muster_pytest import capture, limits, outcome, output, wire
 from muster_pytest.following import ANY, NOTHING, Following, Idle, shares_something
 from muster_pytest.listing import Stand
 
@@ -66,6 +66,12 @@ class Runner:
         self.owed = None
         self.leftover_failed = False
         self.idle = Idle(session.config)
+        self.words = self.captured = None
+
+    def guard(self, words):
+        """Capturing has begun, and `words` shows the stacks: both need descriptors that a test may close."""
+        self.words = words
+        self.captured = capture.Guard(self.config, self.context.stdio)
 
     # The connection.
 
@@ -160,6 +166,8 @@ class Runner:
         if lost:
             result["output_lost"] = True
         result["stdio_bytes"] = self.stdio.size()
+        if self.captured.restore():
+            self.words.restore()
         # If the test has lost the connection, the next one is to be given again.
         self.connection.ensure()
         if self.given:

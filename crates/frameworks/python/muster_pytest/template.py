@@ -56,7 +56,7 @@ class Template:
             self.connection.close()
             kept = journal.Journal(self.session.config, context.directory, context.id)
             runner = Runner(self.session, context, self.tests, kept)
-            child.become_runner(self.session, context, workerinput)
+            runner.guard(child.become_runner(self.session, context, workerinput))
             runner.connect()
         except Exception:
             broken("the forked process cannot become a runner")

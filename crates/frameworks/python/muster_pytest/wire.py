@@ -18,15 +18,18 @@ _read, _write, _fstat, _getpid, _exit, _close = os.read, os.write, os.fstat, os.
 _poll, _readable = select.poll, select.POLLIN
 _fcntl, _dup_above = fcntl.fcntl, fcntl.F_DUPFD_CLOEXEC
 _socket_class = _socket.socket
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False, default=str).encode
-_make = json.encoder.c_make_encoder
-if _make is not None:
-    # What `encode` makes anew for each message.
-    _chunks = _make(None, str, json.encoder.encode_basestring, None, ":", ",", False, False, True)
 
-    def _encode(message):
-        return "".join(_chunks(message, 0))
 
+def encoder():
+    """Turns messages into text. There are several for each test: what JSONEncoder makes anew each time is made once."""
+    make = json.encoder.c_make_encoder
+    if make is None:
+        return json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False, default=str).encode
+    chunks = make(None, str, json.encoder.encode_basestring, None, ":", ",", False, False, True)
+    return lambda message: "".join(chunks(message, 0))
+
+
+_encode = encoder()
 _decode = json.JSONDecoder().decode
 _length = struct.Struct(">I")
 
