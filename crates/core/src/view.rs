@@ -101,6 +101,7 @@ pub fn lease(state: &State, at: TaskRef) -> Option<LeaseMessage> {
         item: spec.item,
         group: spec.group,
         isolate: task.crashed_last(),
+        group_goes_on: task.group() > 0 && state.index.has_ready_of_group(at.run, task.group()),
     })
 }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::limits::CGROUP_LOOK_MS;
+use crate::procfs;
 
 /// First part of the names of muster's groups.
 const NAME: &str = "muster-";
@@ -46,6 +47,9 @@ pub(crate) fn enter(spool: &Path, cookie: u64) -> Result<(), NoGroup> {
     let made = fs::create_dir(&group).map_err(refused(&group)).and_then(|()| {
         // Nobody reads the pressure of this group, and keeping account of it makes every start of a process slower.
         let _ = fs::write(group.join("cgroup.pressure"), "0");
+        // Linux 5.14: without it nobody could end the group as a whole.
+        let kill = group.join("cgroup.kill");
+        fs::metadata(&kill).map_err(refused(&kill))?;
         let members = group.join("cgroup.procs");
         fs::write(&members, std::process::id().to_string()).map_err(refused(&members))
     });
@@ -81,11 +85,12 @@ fn own_group(mountinfo: &str, own: &str) -> Option<PathBuf> {
 }
 
 /// Kills everything that is left in the group of a keeper that is dead, waits until it is gone, and removes the group.
-/// Returns how many processes there were; 0 also where there is no group.
+/// Returns how many processes there were beside the keeper, which may still be on its way out; 0 also where there is no
+/// group.
 ///
 /// # Errors
 /// The group is there and cannot be emptied or removed.
-pub(crate) fn kill(spool: &Path, cookie: u64, wait: Duration) -> io::Result<u32> {
+pub(crate) fn kill(spool: &Path, cookie: u64, keeper: Option<u32>, wait: Duration) -> io::Result<u32> {
     let file = file_of(spool);
     let group = match fs::read(&file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
@@ -100,7 +105,7 @@ pub(crate) fn kill(spool: &Path, cookie: u64, wait: Duration) -> io::Result<u32>
         )));
     }
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", group.display()));
-    let members = members(&group).map_err(named)?;
+    let members = members(&group, keeper).map_err(named)?;
     if members > 0 {
         fs::write(group.join("cgroup.kill"), "1").map_err(named)?;
     }
@@ -119,12 +124,16 @@ pub(crate) fn kill(spool: &Path, cookie: u64, wait: Duration) -> io::Result<u32>
     Ok(members)
 }
 
-/// Processes in the group itself; its tests may have made groups below it only where they could make it theirs.
-fn members(group: &Path) -> io::Result<u32> {
-    match fs::read_to_string(group.join("cgroup.procs")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-        text => Ok(u32::try_from(text?.lines().count()).unwrap_or(u32::MAX)),
-    }
+/// Processes in the group itself that have not ended.
+fn members(group: &Path, keeper: Option<u32>) -> io::Result<u32> {
+    let text = match fs::read_to_string(group.join("cgroup.procs")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        text => text?,
+    };
+    let keeper = keeper.and_then(|pid| i32::try_from(pid).ok());
+    let runs =
+        |pid: &i32| Some(*pid) != keeper && procfs::stat(*pid).ok().flatten().is_some_and(|stat| stat.state != b'Z');
+    Ok(u32::try_from(text.lines().filter_map(|pid| pid.parse().ok()).filter(runs).count()).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
@@ -159,7 +168,7 @@ mod tests {
         let victim = dir.path().join("victim");
         fs::create_dir(&victim).expect("made");
         fs::write(file_of(&spool), victim.as_os_str().as_bytes()).expect("written");
-        kill(&spool, 7, Duration::ZERO).expect_err("not ours");
+        kill(&spool, 7, None, Duration::ZERO).expect_err("not ours");
         assert!(victim.exists());
     }
 }

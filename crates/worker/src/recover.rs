@@ -72,8 +72,9 @@ pub fn recover_spool(data: &DataDir, session: u64) -> Result<SpoolRecovery, Reco
         let marks = Marks { cookie: header.cookie, session, keeper: None };
         leftovers_killed = leftovers::kill(marks, Duration::from_millis(KEEPER_KILLED_MS_MAX))
             .map_err(|source| RecoverError::Leftovers { session, source })?;
-        leftovers_killed += cgroup::kill(&path, header.cookie, Duration::from_millis(KEEPER_KILLED_MS_MAX))
-            .map_err(|source| RecoverError::Leftovers { session, source })?;
+        leftovers_killed +=
+            cgroup::kill(&path, header.cookie, Some(header.pid), Duration::from_millis(KEEPER_KILLED_MS_MAX))
+                .map_err(|source| RecoverError::Leftovers { session, source })?;
     }
     let composed = report::compose_all(&contents.records, &data.session_metrics(session));
     Ok(SpoolRecovery {

@@ -209,6 +209,7 @@ impl<'a> Session<'a> {
             item: lease.item,
             group: lease.group,
             isolate: lease.isolate,
+            group_goes_on: lease.group_goes_on,
         }));
     }
 
@@ -308,7 +309,8 @@ impl<'a> Session<'a> {
         let wait = Duration::from_millis(KEEPER_KILLED_MS_MAX);
         let spool = self.config.data.spool(session);
         let cookie = self.cookie;
-        let kill = move || Ok::<u32, io::Error>(leftovers::kill(marks, wait)? + cgroup::kill(&spool, cookie, wait)?);
+        let kill =
+            move || Ok::<u32, io::Error>(leftovers::kill(marks, wait)? + cgroup::kill(&spool, cookie, None, wait)?);
         match tokio::task::spawn_blocking(kill).await {
             Ok(Ok(killed)) => tracing::info!("killed {killed} processes that the keeper left"),
             Ok(Err(error)) => tracing::error!("some of what the keeper left is still there: {error}"),
@@ -345,7 +347,7 @@ impl<'a> Session<'a> {
         if let Some(session) = self.agent.session() {
             let (spool, cookie) = (self.config.data.spool(session), self.cookie);
             let wait = Duration::from_millis(KEEPER_KILLED_MS_MAX);
-            match tokio::task::spawn_blocking(move || cgroup::kill(&spool, cookie, wait)).await {
+            match tokio::task::spawn_blocking(move || cgroup::kill(&spool, cookie, None, wait)).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => tracing::error!("the keeper's control group stays behind: {error}"),
                 Err(error) => tracing::error!("the keeper's control group stays behind: {error}"),

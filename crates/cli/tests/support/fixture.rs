@@ -98,7 +98,7 @@ impl Fixture {
                 None => detail["phase"].as_str(),
                 expected => expected,
             };
-            let end = more.map_or(result.to_owned(), |more| format!("{result} {more}"));
+            let end = more.map_or_else(|| result.to_owned(), |more| format!("{result} {more}"));
             let name = task["name"].as_str().expect("a name").to_owned();
             self.check_output(&name, task);
             assert_eq!(tasks.insert(name.clone(), end), None, "{name} is there twice");
@@ -176,7 +176,11 @@ fn section(text: &str, title: &str) -> Option<Vec<String>> {
     };
     // Addresses are different in every process.
     let plain = |line: &str| line.split(" at 0x").next().unwrap_or_default().to_owned();
-    Some(lines.take_while(|line| !over(line)).filter(|line| !line.is_empty()).map(plain).collect())
+    let mut lines: Vec<String> =
+        lines.take_while(|line| !over(line)).filter(|line| !line.is_empty()).map(plain).collect();
+    // In the order in which the tests ended.
+    lines.sort();
+    Some(lines)
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -20,6 +20,12 @@ pub(crate) fn check(name: &str, rule: &Rule, ours: &[String], theirs: &[String])
         Rule::OneValuePerKey => one_value_per_key(name, ours),
         Rule::Nested => nested(name, ours),
         Rule::Counts(wanted) => counts(name, wanted, ours),
+        Rule::OneProcess(texts) => {
+            for text in texts {
+                let of_text = ours.iter().filter_map(|line| line.split_once(' ').filter(|(_, what)| what == text));
+                assert_eq!(of_text.map(|(pid, _)| pid).collect::<BTreeSet<_>>().len(), 1, "{name}: {text}: {ours:#?}");
+            }
+        }
         Rule::Gone => {
             for pid in ours {
                 until(|| !Path::new("/proc").join(pid).exists(), || format!("process {pid} is left over"));

@@ -63,6 +63,8 @@ pub(crate) enum Rule {
     Nested,
     /// `PID TEXT`: how often each text is there; `[1, 2]`: at least once, at most twice.
     Counts(BTreeMap<String, Often>),
+    /// `PID TEXT`: each of these texts comes from one process.
+    OneProcess(Vec<String>),
     /// They are the ids of processes that are gone.
     Gone,
 }

@@ -164,7 +164,7 @@ mod tests {
     fn tests_of_runners_are_asked_for_one_ahead_for_each_slot_however_long_they_take() {
         let item = Lease { item: "t".into(), ..Lease::default() };
         let mut credits = settled(2, 1_000, 10_000_000);
-        credits.received(&[item.clone()]);
+        credits.received(std::slice::from_ref(&item));
         assert_eq!(credits.ask(2, 0, None, false), Some(2));
         credits.received(&[item, Lease::default()]);
         assert_eq!(credits.ask(3, 0, None, false), Some(1), "each one that ends is replaced at once");

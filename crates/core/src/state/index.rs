@@ -104,6 +104,11 @@ impl Index {
         }
     }
 
+    /// Whether a task of this group could be leased now.
+    pub(crate) fn has_ready_of_group(&self, run: u64, group: u32) -> bool {
+        self.ready.range((run, 0)..=(run, u32::MAX)).any(|(_, ready)| ready.of_group(group).is_some())
+    }
+
     /// Could be leased now.
     pub(crate) fn is_ready(&mut self, at: TaskRef, task: &Task) -> bool {
         let fit = self.fit_number(task.fit.as_ref());

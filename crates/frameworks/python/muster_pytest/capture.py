@@ -59,7 +59,7 @@ def write_through():
     """What a test prints past capturing is written when it prints it, as on a terminal, and not when it is over."""
     for stream in (sys.__stdout__, sys.__stderr__):
         if stream is not None:
-            stream.reconfigure(write_through=True)
+            stream.reconfigure(line_buffering=True, write_through=True)
 
 
 def flush():

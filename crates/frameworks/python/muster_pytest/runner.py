@@ -165,6 +165,7 @@ class Runner:
         result["output_bytes"] = size
         if lost:
             result["output_lost"] = True
+        capture.flush()
         result["stdio_bytes"] = self.stdio.size()
         if self.captured.restore():
             self.words.restore()

@@ -19,7 +19,7 @@ impl Keeper {
     pub(super) fn request(&mut self, now: Now, request: keeper_request::Kind) -> io::Result<()> {
         match request {
             keeper_request::Kind::Start(start) => {
-                self.runners.has_work(start.task.unwrap_or_default().run);
+                self.runners.has_work(&start);
                 self.queue.push_back(start);
             }
             keeper_request::Kind::Stop(stop) => self.stop(now, &stop)?,

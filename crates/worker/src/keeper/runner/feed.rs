@@ -1,6 +1,7 @@
 //! Who gets what: waiting tests go to runners that ask, runners are made for those that nobody asks for, and a runner
 //! with nothing to do makes room for others.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -40,7 +41,7 @@ impl Keeper {
                 self.feed(slot, start, now);
             } else if runner.isolated {
                 self.answer_nothing(slot, now, true);
-            } else if let Some(at) = self.next_of(slot) {
+            } else if let Some(at) = self.next_of(slot, now) {
                 let start = self.queue.remove(at).expect("picked from the queue");
                 self.feed(slot, start, now);
             } else {
@@ -50,17 +51,47 @@ impl Keeper {
     }
 
     /// The place in the queue of a runner's next test.
-    fn next_of(&self, slot: usize) -> Option<usize> {
+    fn next_of(&mut self, slot: usize, now: Now) -> Option<usize> {
+        let stays = self.stays_with_group(slot, now);
         let runner = self.slots[slot].runner.as_ref()?;
         let others = self.slots.iter().enumerate().filter(|(number, _)| *number != slot);
-        let others = others.filter_map(|(_, slot)| slot.runner.as_ref());
-        let taken: Vec<u32> =
-            others.filter(|other| other.run == runner.run && other.group != 0).map(|other| other.group).collect();
-        let pinned = self.contexts.get(&runner.run).and_then(Option::as_ref).is_some_and(|at| at.told().groups_pinned);
-        pick(&self.queue, &Asking { run: runner.run, group: runner.group, taken: &taken, pinned })
+        let others = others.filter_map(|(_, slot)| slot.runner.as_ref()).filter(|other| other.run == runner.run);
+        let pinned = self.is_pinned(runner.run);
+        let taken: BTreeSet<u32> = if pinned {
+            others.filter(|other| !other.stopping).flat_map(|other| other.claims.iter().copied()).collect()
+        } else {
+            others.filter(|other| other.group != 0).map(|other| other.group).collect()
+        };
+        let Runner { run, group, claims: begun, .. } = runner;
+        pick(&self.queue, &Asking { run: *run, group: *group, stays, begun, taken: &taken, pinned })
+    }
+
+    /// Whether a runner rather waits for the next test of its group, which is known to come, than to give back what its
+    /// tests share. Not for ever: what is known may be out of date.
+    fn stays_with_group(&mut self, slot: usize, now: Now) -> bool {
+        let Some(runner) = &mut self.slots[slot].runner else { return false };
+        if !self.runners.groups_that_go_on.contains(&(runner.run, runner.group)) {
+            runner.stays_since_ms = None;
+            return false;
+        }
+        let since = *runner.stays_since_ms.get_or_insert(now.monotonic_ms);
+        now.monotonic_ms < since + RUNNER_HOLD_MS_MAX
+    }
+
+    /// A group of this run stays in one process.
+    fn is_pinned(&self, run: u64) -> bool {
+        self.contexts.get(&run).and_then(Option::as_ref).is_some_and(|at| at.told().groups_pinned)
+    }
+
+    /// A waiting test is for a runner that is here, and for no other.
+    fn is_claimed(&self, start: &Start) -> bool {
+        let run = start.task.unwrap_or_default().run;
+        let has = |at: &Runner| at.run == run && !at.stopping && at.claims.contains(&start.group);
+        start.group != 0 && self.slots.iter().filter_map(|slot| slot.runner.as_ref()).any(has)
     }
 
     fn feed(&mut self, slot: usize, start: Start, now: Now) {
+        let pinned = self.is_pinned(start.task.unwrap_or_default().run);
         let (Some(runner), Some(hub)) = (&mut self.slots[slot].runner, &mut self.runners.hub) else { return };
         let output = text_of(&start.output_path);
         if let Some(directory) = Path::new(&output).parent() {
@@ -72,6 +103,10 @@ impl Keeper {
         let item = Item { token: start.token, item: &start.item, output: &output, metrics: &metrics };
         let told = hub.tell(runner.id, &Tell::Run { items: [item] });
         (runner.wants, runner.holds_since_ms, runner.group) = (false, None, start.group);
+        runner.stays_since_ms = None;
+        if pinned && start.group != 0 {
+            runner.claims.insert(start.group);
+        }
         runner.fed.push_back(start);
         if !told {
             self.runner_is_lost(slot, now);
@@ -130,7 +165,7 @@ impl Keeper {
             };
             if let Some(why) = why {
                 self.refuse(at, &why);
-            } else if !shared || self.is_short_of_runners(run) {
+            } else if !shared || (!self.is_claimed(&self.queue[at]) && self.is_short_of_runners(run)) {
                 return Ok(Next::Runner(at, !shared));
             } else {
                 at += 1;
@@ -142,6 +177,7 @@ impl Keeper {
     /// Whether more tests of the run wait than runners are on their way to ask for them.
     fn is_short_of_runners(&self, run: u64) -> bool {
         let waiting = self.queue.iter().filter(|start| start.task.unwrap_or_default().run == run && is_shared(start));
+        let waiting = waiting.filter(|start| !self.is_claimed(start));
         let runners = self.slots.iter().filter_map(|slot| slot.runner.as_ref());
         let coming = runners.filter(|at| at.run == run && !at.isolated && !at.stopping);
         let coming = coming.filter(|at| at.wants || (at.is_idle() && at.holds_since_ms.is_none())).count();
@@ -162,6 +198,7 @@ impl Keeper {
     /// Makes a runner in a free slot; the test at `at` stays in the queue until it asks, unless it is to run alone.
     pub(in super::super) fn make_runner(&mut self, slot: usize, at: usize, isolated: bool, now: Now) -> io::Result<()> {
         let run = self.queue[at].task.unwrap_or_default().run;
+        let group = Some(self.queue[at].group).filter(|group| *group != 0 && !isolated && self.is_pinned(run));
         let id = self.runners.new_id();
         let stdio_path = self.options.spool.with_extension(format!("runner{id}"));
         let (cookie, slots) = (self.cookie_of(id), self.slots.len());
@@ -179,7 +216,9 @@ impl Keeper {
             current: None,
             wants: false,
             holds_since_ms: None,
-            group: 0,
+            group: group.unwrap_or(0),
+            claims: group.into_iter().collect(),
+            stays_since_ms: None,
             stopping: false,
             stdio_path,
             stdio: None,

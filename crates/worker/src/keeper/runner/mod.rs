@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use muster_proto::v1::{Stop, StopCause, keeper_event};
+use muster_proto::v1::{Start, Stop, StopCause, keeper_event};
 
 pub(super) use feed::Next;
 use hub::Hub;
@@ -34,6 +34,8 @@ pub(super) struct Runners {
     /// By id of the run.
     templates: BTreeMap<String, Template>,
     last_id: u64,
+    /// Runs and groups of which more waits for a lease, as their last lease said.
+    groups_that_go_on: BTreeSet<(u64, u32)>,
     /// Keys of runs of which nothing waits for a lease.
     drained: BTreeSet<u64>,
     /// Tokens of tests that were handed to a runner and must not run any more.
@@ -68,11 +70,18 @@ impl Runners {
     /// Nothing of the run waits for a lease.
     pub(super) fn is_drained(&mut self, run: u64) {
         self.drained.insert(run);
+        self.groups_that_go_on.retain(|(of, _)| *of != run);
     }
 
-    /// A lease of the run came.
-    pub(super) fn has_work(&mut self, run: u64) {
+    /// A lease came.
+    pub(super) fn has_work(&mut self, start: &Start) {
+        let run = start.task.unwrap_or_default().run;
         self.drained.remove(&run);
+        if start.group_goes_on {
+            self.groups_that_go_on.insert((run, start.group));
+        } else if start.group > 0 {
+            self.groups_that_go_on.remove(&(run, start.group));
+        }
     }
 }
 
@@ -82,7 +91,8 @@ impl Keeper {
         let runners = self.slots.iter().filter_map(|slot| slot.runner.as_ref());
         runners.flat_map(|runner| {
             let hold = runner.holds_since_ms.map(|since| since + RUNNER_HOLD_MS_MAX);
-            [runner.expected_until_ms, hold].into_iter().flatten()
+            let stay = runner.stays_since_ms.map(|since| since + RUNNER_HOLD_MS_MAX);
+            [runner.expected_until_ms, hold, stay].into_iter().flatten()
         })
     }
 

@@ -1,6 +1,6 @@
 //! A template and a runner: what the keeper knows of each.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::path::PathBuf;
 
@@ -68,6 +68,10 @@ pub(crate) struct Runner {
     pub(super) holds_since_ms: Option<u64>,
     /// Of the test that was handed over last.
     pub(super) group: u32,
+    /// Where groups are pinned, those that are its own: it was made for them, or has had tests of them.
+    pub(super) claims: BTreeSet<u32>,
+    /// Since when it has nothing to do because more of its group is on the way.
+    pub(super) stays_since_ms: Option<u64>,
     /// It was told to stop.
     pub(super) stopping: bool,
     /// What it prints past its tests' capture.
