@@ -7,6 +7,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use support::{Sandbox, until};
 
@@ -28,13 +29,39 @@ fn a_command_file_that_cannot_be_read_is_named() {
     let sandbox = Sandbox::new();
     sandbox.run("run --cmds no-such-file").exits(5).says("no-such-file").says("No such file");
     sandbox.run("run --cmds .").exits(5).says("is a directory");
-    if root() {
-        eprintln!("SKIPPED: root reads every file; the case of missing permissions is not tested");
-    } else {
-        let path = sandbox.write("secret.txt", "true\n");
-        fs::set_permissions(&path, Permissions::from_mode(0o000)).expect("our own file");
-        sandbox.run("run --cmds secret.txt").exits(5).says("secret.txt").says("ermission denied");
+}
+
+/// Runs muster in the sandbox as a user that may read there and write nothing: exit code, and what it said.
+fn as_nobody(sandbox: &Sandbox, args: &[&str]) -> Option<(Option<i32>, String)> {
+    if !root() {
+        eprintln!("SKIPPED: only root can run muster as another user; missing permissions are not tested");
+        return None;
     }
+    fs::set_permissions(sandbox.path(""), Permissions::from_mode(0o755)).expect("our own directory");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--", support::MUSTER]).args(args);
+    command.current_dir(sandbox.path("")).env_remove("MUSTER_DATA_DIR").env("HOME", "/nonexistent");
+    let done = command.output().expect("setpriv is a part of every Debian");
+    let said = [done.stdout, done.stderr].concat();
+    Some((done.status.code(), String::from_utf8_lossy(&said).into_owned()))
+}
+
+#[test]
+fn a_file_that_may_not_be_read_is_named() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.write("secret.txt", "true\n");
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("our own file");
+    let Some((code, said)) = as_nobody(&sandbox, &["run", "--cmds", "secret.txt"]) else { return };
+    assert!(code == Some(5) && said.contains("secret.txt") && said.contains("ermission denied"), "{code:?}: {said}");
+}
+
+#[test]
+fn a_directory_that_may_not_be_written_to_is_named_with_what_to_do() {
+    let sandbox = Sandbox::new();
+    sandbox.write("jobs.txt", "true\n");
+    let Some((code, said)) = as_nobody(&sandbox, &["run", "--cmds", "jobs.txt"]) else { return };
+    let told = said.contains("ermission denied") && said.contains(".muster") && said.contains("--data-dir DIR");
+    assert!(code == Some(6) && told, "{code:?}: {said}");
 }
 
 #[test]
