@@ -32,6 +32,7 @@ fn a_command_file_that_cannot_be_read_is_named() {
 }
 
 /// Runs muster in the sandbox as a user that may read there and write nothing: exit code, and what it said.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn as_nobody(sandbox: &Sandbox, args: &[&str]) -> Option<(Option<i32>, String)> {
     if !root() {
         eprintln!("SKIPPED: only root can run muster as another user; missing permissions are not tested");

@@ -1,7 +1,11 @@
 //! A runner without a framework: what a test does is said by its name. For the tests of the keeper.
 
 #![allow(unsafe_code, reason = "fork, in a process with one thread")]
-#![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "what a runner prints and how it ends is the point")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "what a runner prints and how it ends is the point"
+)]
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
