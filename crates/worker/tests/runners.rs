@@ -246,3 +246,20 @@ fn nothing_outlives_the_worker_not_even_what_tests_left_behind() {
     wait_gone(child);
     wait_gone(runner);
 }
+
+#[test]
+fn without_leases_the_loaded_suite_goes_too_and_comes_back_with_them() {
+    let mut keeper = Keeper::start_fenced(1);
+    let argv = [env!("CARGO_BIN_EXE_muster-test-runner"), "fork"];
+    let runner = RunnerSpec { argv: argv.map(|arg| Bytes::from(arg.to_owned())).to_vec(), ..Default::default() };
+    let context = RunContext { runner: Some(runner), ..keeper.context(&[("PATH", "/usr/bin:/bin")]) };
+    keeper.send(keeper_request::Kind::Learn(context));
+    keeper.renew(support::boottime_ms() + 5_000);
+    assert_eq!(run(&mut keeper, 1, "pass").reported(), Outcome::Passed);
+    let pid = keeper.child.id();
+    let children = || std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("it runs");
+    assert_ne!(children().trim(), "", "the template and a runner");
+    wait_for("the end of everything", || children().trim().is_empty().then_some(()));
+    keeper.renew(support::boottime_ms() + 3_600_000);
+    assert_eq!(run(&mut keeper, 2, "pass").reported(), Outcome::Passed);
+}

@@ -276,8 +276,9 @@ impl Keeper {
 
     /// The leases have not been renewed in time.
     fn fence(&mut self, now: Now) -> io::Result<()> {
-        for attempt in self.slots.iter_mut().filter_map(|slot| slot.attempt.as_mut()) {
-            attempt.kill(StopCause::Fenced, now.monotonic_ms);
+        // A suite may be loaded before the first lease: nothing has run out then.
+        if self.until_ms > 0 {
+            self.attempts_mut().for_each(|attempt| attempt.kill(StopCause::Fenced, now.monotonic_ms));
         }
         while let Some(start) = self.queue.pop_front() {
             self.link.push(keeper_event::Kind::Exited(not_started(&start)))?;

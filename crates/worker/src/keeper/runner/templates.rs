@@ -244,6 +244,7 @@ impl Keeper {
         if let Some(hub) = &mut self.runners.hub {
             hub.forget(template.id);
         }
+        let fenced = process.cause() == StopCause::Fenced;
         let (code, signal) = process.root_status();
         let code = if code == 0 { template.runners_exit_code } else { code };
         let (ending, loading) = (template.ending, template.stage == Stage::Loading);
@@ -255,7 +256,8 @@ impl Keeper {
         {
             complain(&format!("cannot remove {}: {error}", directory.display()));
         }
-        if ending {
+        // What was fenced was no fault of the suite: it is loaded again with the next lease.
+        if ending || fenced {
             self.runners.templates.remove(run_id);
         }
         self.tell_ended(run_id, code, signal)
