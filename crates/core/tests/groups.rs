@@ -188,6 +188,23 @@ fn a_pinned_group_does_not_wait_for_a_session_that_cannot_execute_it() {
     assert_eq!(world.summary().verdict(), Verdict::Passed);
 }
 
+/// Of each group the rest fits only the other's worker, and one slot each is all they have: found by seed 3114.
+#[test]
+fn a_group_whose_rest_fits_elsewhere_does_not_count_among_the_open_ones() {
+    let class = |class: &str| vec![KeyValue { key: "class".into(), value: class.into() }];
+    let of = |name: &str, group, needs: &str| TaskSpec { needs: class(needs), ..grouped(name, group) };
+    let tasks = vec![of("a", 1, "big"), of("b", 1, "small"), of("c", 2, "small"), of("d", 2, "big"), task("e")];
+    let mut world = World::with_run(pinned(), tasks);
+    let big = world.register_as(RegisterWorker { labels: class("big"), ..hello("big", 1, 1) });
+    let small = world.register_as(RegisterWorker { labels: class("small"), ..hello("small", 1, 1) });
+    assert_eq!(grant(&mut world, &[(big, 1), (small, 1)]), [(big, 0), (small, 2)]);
+    world.finish(0, Outcome::Passed).expect("taken");
+    world.finish(2, Outcome::Passed).expect("taken");
+    assert_eq!(grant(&mut world, &[(big, 1), (small, 1)]), [(small, 1), (big, 3)]);
+    world.finish(1, Outcome::Passed).expect("taken");
+    assert_eq!(grant(&mut world, &[(small, 1)]), [(small, 4)]);
+}
+
 #[test]
 fn a_session_with_deep_credits_gets_small_groups_one_after_another() {
     let mut world = World::with_run(RunOptions::default(), groups(&[2; 20]));

@@ -13,7 +13,7 @@ pub(super) struct Room<'a> {
     credits: u32,
     /// Resources that grants of this plan hold.
     planned: BTreeMap<&'a str, u64>,
-    /// Groups that it has begun and of which more is ready.
+    /// Groups that it has begun and of which more is ready that it could execute.
     open: BTreeSet<GroupKey>,
     groups: BTreeMap<GroupKey, Held>,
     /// The next task of an own group, as far as it is known.
@@ -66,10 +66,11 @@ impl<'a> Rooms<'a> {
         own.min_by_key(|(position, pick)| (pick.due, *position))
     }
 
-    /// Takes room for a task of this group (0 = none), of which more is `open` to others, or not. `true` if that lets
-    /// sessions begin other groups.
-    pub(super) fn take(&mut self, at: usize, fit: Option<&'a Fit>, group: GroupKey, index: u32, open: bool) -> bool {
+    /// Takes room for a task that `work` has given away. `true` if that lets sessions begin other groups.
+    pub(super) fn take(&mut self, at: usize, pick: Pick, work: &Work<'a>) -> bool {
         let room = &mut self.rooms[at];
+        let fit = work.fit(pick.queue);
+        let group = (work.run(pick.queue), pick.group);
         for (name, amount) in fit.map_or(&[][..], |fit| &fit.resources) {
             *room.planned.entry(name).or_default() += amount;
         }
@@ -77,12 +78,9 @@ impl<'a> Rooms<'a> {
         room.next = None;
         let mut opened = false;
         if group.1 > 0 {
-            room.groups.entry(group).or_default().add(index);
-            if open {
-                room.open.insert(group);
-            } else {
-                opened = self.close(group);
-            }
+            room.groups.entry(group).or_default().add(pick.index);
+            room.open.insert(group);
+            opened = self.close_finished(group, work);
         }
         if self.rooms[at].credits == 0 {
             self.rooms.remove(at);
@@ -90,9 +88,11 @@ impl<'a> Rooms<'a> {
         opened
     }
 
-    /// Nothing more of a group is ready. `true` if that lets a session begin another one.
-    fn close(&mut self, group: GroupKey) -> bool {
-        self.rooms.iter_mut().fold(false, |opened, room| {
+    /// Closes a group to the sessions that can execute nothing more of it. `true` if that lets one begin another group.
+    fn close_finished(&mut self, group: GroupKey, work: &Work<'_>) -> bool {
+        let having = self.rooms.iter_mut().filter(|room| room.open.contains(&group));
+        let finished = having.filter(|room| !work.has_more_for(room.session, group));
+        finished.fold(false, |opened, room| {
             let was_full = room.is_full();
             room.open.remove(&group);
             opened | (was_full && !room.is_full())
@@ -103,7 +103,7 @@ impl<'a> Rooms<'a> {
 impl<'a> Room<'a> {
     fn of(session: &'a Session, credits: u32, work: &Work<'a>) -> Self {
         let held = session.groups.keys().chain(&session.pins).copied();
-        let open: BTreeSet<_> = held.filter(|group| work.has_more_of(*group)).collect();
+        let open: BTreeSet<_> = held.filter(|group| work.has_more_for(session, *group)).collect();
         let holds = |group: &GroupKey| (*group, session.groups.get(group).map(Held::of).unwrap_or_default());
         let groups = open.iter().map(holds).collect();
         Self { session, credits, planned: BTreeMap::new(), groups, open, next: None }

@@ -10,7 +10,7 @@ use std::ops::Range;
 use crate::State;
 use crate::state::groups::GroupKey;
 use crate::state::ready::{Ranked, Ready, ReadyKey};
-use crate::state::{Fit, Run};
+use crate::state::{Fit, Run, Session};
 
 /// Compares what is due; less is sooner.
 pub(super) type Due = (Reverse<i32>, Reverse<i32>, u64, u64, Reverse<bool>, Reverse<u64>, u32);
@@ -159,9 +159,10 @@ impl<'a> Work<'a> {
         cursor.or_else(|| self.queues[queue].ready.of_group(group)).unwrap_or_default()
     }
 
-    /// More tasks of the group are ready.
-    pub(super) fn has_more_of(&self, (run, group): GroupKey) -> bool {
-        self.queues_of(run).any(|queue| self.cursor(queue, group).len() > 0)
+    /// More tasks of the group are ready that the session could execute.
+    pub(super) fn has_more_for(&self, session: &Session, (run, group): GroupKey) -> bool {
+        let mut queues = self.queues_of(run);
+        queues.any(|queue| session.could_ever_fit(self.fit(queue)) && self.cursor(queue, group).len() > 0)
     }
 
     pub(super) fn queues_of(&self, run: u64) -> Range<usize> {
