@@ -205,6 +205,11 @@ impl Attempt {
         self.forsaken
     }
 
+    /// What was asked for, when it was begun, and whether it was to be stopped.
+    pub(crate) fn into_start(self) -> (Start, u64, bool) {
+        (self.start, self.started_wall_ms, self.cause != StopCause::Unspecified)
+    }
+
     pub(crate) fn count_survivors_killed(&mut self, count: u32) {
         if self.root_end.is_some() {
             self.survivors_killed = self.survivors_killed.max(count);

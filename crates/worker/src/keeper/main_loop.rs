@@ -11,12 +11,13 @@ use rustix::process::Signal;
 
 use super::attempt::{Attempt, Due, not_started, spawn_failed};
 use super::circumstances::Circumstances;
+use super::launch::Launched;
 use super::link::Link;
 use super::orphans::{Orphans, signal_all, signal_tree};
 use super::output::Scratch;
 use super::runner::{Next, Runner, Runners, Template};
-use super::spawn::Context;
-use super::sys::{Actions, Spawner, child_signals, keep_descriptors_to_ourselves, reap};
+use super::spawn::{Context, failed};
+use super::sys::{child_signals, keep_descriptors_to_ourselves, reap};
 use super::{Options, complain};
 use crate::cgroup;
 use crate::clock;
@@ -27,8 +28,9 @@ use crate::spool::{Header, SpoolWriter};
 /// Room for one attempt at a time.
 pub(super) struct Slot {
     pub(super) scratch: Scratch,
-    pub(super) prepared: Option<Actions>,
     pub(super) attempt: Option<Attempt>,
+    /// The process of the attempt, if it was started here.
+    pub(super) launched: Option<Launched>,
     /// Whose process the attempt is, or will be.
     pub(super) runner: Option<Runner>,
 }
@@ -54,7 +56,6 @@ pub(super) struct Keeper {
     pub(super) link: Link,
     signals: OwnedFd,
     pub(super) null: File,
-    pub(super) spawner: Spawner,
     pub(super) spool: SpoolWriter,
     /// By key of the run; `None` for one that cannot be used.
     pub(super) contexts: BTreeMap<u64, Option<Context>>,
@@ -99,12 +100,11 @@ impl Keeper {
         // Without one, what is started is found by its marks.
         let _ = cgroup::enter(&options.spool, options.cookie);
         let slot =
-            |slot| Slot { scratch: Scratch::new(&options.spool, slot), prepared: None, attempt: None, runner: None };
+            |slot| Slot { scratch: Scratch::new(&options.spool, slot), attempt: None, launched: None, runner: None };
         Ok(Self {
             link,
             signals,
             null: File::open("/dev/null")?,
-            spawner: Spawner::new()?,
             spool,
             contexts: BTreeMap::new(),
             queue: VecDeque::new(),
@@ -223,6 +223,7 @@ impl Keeper {
             let is_it = |attempt: &&mut Attempt| attempt.pid == reaped.pid && attempt.root_is_alive();
             let ended = self.attempts_mut().find(is_it);
             ended.into_iter().for_each(|attempt| attempt.root_ended(reaped, now.monotonic_us));
+            self.launch_ended(reaped.pid)?;
         }
         if any { self.look_for_orphans(now) } else { Ok(()) }
     }
@@ -349,17 +350,46 @@ impl Keeper {
     fn start_command(&mut self, slot: usize, at: usize) -> io::Result<()> {
         let Some(start) = self.queue.remove(at) else { return Ok(()) };
         fail::fail_point!("keeper_before_spawn");
+        self.launch(slot, start, false)
+    }
+
+    fn launch(&mut self, slot: usize, start: Start, again: bool) -> io::Result<()> {
         let (began_us, wall_ms) = (clock::monotonic_us(), clock::wall_ms());
-        match self.spawn(slot, &start) {
-            Ok(pid) => {
+        match self.spawn(slot, &start, again) {
+            Ok(launched) => {
+                let pid = launched.pid;
                 let started = KeeperStarted { token: start.token, pid: pid.unsigned_abs(), slot: slot as u32 };
                 self.slots[slot].attempt = Some(Attempt::new(start, pid, self.next_order, began_us, wall_ms));
+                self.slots[slot].launched = Some(launched);
                 self.next_order += 1;
                 self.link.push(keeper_event::Kind::Started(started))?;
             }
             Err(failure) => self.ended.push(spawn_failed(&start, wall_ms, failure)),
         }
         Ok(())
+    }
+
+    /// The process has ended. If it never came to execute its program, the program is looked for once more, and then
+    /// the attempt could not be started.
+    fn launch_ended(&mut self, pid: i32) -> io::Result<()> {
+        let is_it = |launched: &mut Launched| launched.pid == pid;
+        let mut slots = self.slots.iter_mut().enumerate();
+        let found = slots.find_map(|(at, slot)| Some((at, slot.launched.take_if(is_it)?)));
+        let Some((slot, launched)) = found else { return Ok(()) };
+        let again = launched.again;
+        let Some(error) = launched.ended() else { return Ok(()) };
+        let Some(attempt) = self.slots[slot].attempt.take() else { return Ok(()) };
+        if attempt.is_forsaken() {
+            return Ok(());
+        }
+        let (start, wall_ms, stopped) = attempt.into_start();
+        if again || stopped {
+            let run = start.task.unwrap_or_default().run;
+            let failure = failed(self.contexts.get(&run).and_then(Option::as_ref), &start, error);
+            self.ended.push(spawn_failed(&start, wall_ms, failure));
+            return Ok(());
+        }
+        self.launch(slot, start, true)
     }
 
     /// First the spool, then the worker: what the worker knows of, a successor can find.

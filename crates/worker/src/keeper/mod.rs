@@ -8,6 +8,7 @@
 
 mod attempt;
 mod circumstances;
+mod launch;
 mod link;
 mod main_loop;
 mod orphans;

@@ -10,7 +10,8 @@ use muster_proto::v1::{Start, Stop, StopCause, keeper_event, keeper_request};
 
 use super::attempt::not_started;
 use super::complain;
-use super::main_loop::{Keeper, Now, Slot};
+use super::launch::Launched;
+use super::main_loop::{Keeper, Now};
 use super::spawn::{Context, Failure, Means, spawn};
 use super::sys::c_string;
 use crate::leftovers::cookie_value;
@@ -69,8 +70,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// Starts the attempt in the slot and returns the pid.
-    pub(super) fn spawn(&mut self, slot: usize, start: &Start) -> Result<i32, Failure> {
+    /// Starts a process for the attempt in the slot. `again`: it was tried, and its program was not where it had been.
+    pub(super) fn spawn(&mut self, slot: usize, start: &Start, again: bool) -> Result<Launched, Failure> {
         let fault = |error: io::Error, path: Bytes| Failure { error, path, environment: true };
         let own = self.own_env(slot, start).map_err(|error| fault(error, Bytes::from_static(b"the task's name")))?;
         let run = start.task.unwrap_or_default().run;
@@ -78,11 +79,10 @@ impl Keeper {
             let text = Bytes::from(format!("the environment of run {} ({run})", start.run_id));
             return Err(fault(io::Error::from_raw_os_error(libc::EINVAL), text));
         };
-        let Slot { scratch, prepared, .. } = &mut self.slots[slot];
+        let scratch = &mut self.slots[slot].scratch;
         let path = Bytes::copy_from_slice(scratch.path().as_os_str().as_bytes());
         let output = scratch.open().map_err(|error| fault(error, path))?;
-        let (spawner, stdin) = (&self.spawner, self.null.as_fd());
-        spawn(context, start, Means { spawner, prepared, own: &own, stdin, output })
+        spawn(context, start, Means { own: own.into(), stdin: self.null.as_fd(), output, again, wait: false })
     }
 
     /// The variables that muster sets for each attempt.

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use muster_proto::v1::{EnvVar, RunContext, Start};
 use rustix::fs::{Access, access};
 
-use super::sys::{Actions, Spawn, Spawner, Strings, c_string};
+use super::launch::{Launch, Launched, SharedEnv};
+use super::sys::c_string;
 use crate::limits::PROGRAMS_FOUND_MAX;
 
 /// Set for every attempt; a run's own values of these are not passed on.
@@ -35,8 +36,7 @@ const PATH_DEFAULT: &[u8] = b"/bin:/usr/bin";
 pub(crate) struct Context {
     told: RunContext,
     cwd: CString,
-    /// Key and `key=value`.
-    env: Vec<(Bytes, CString)>,
+    env: SharedEnv,
     path: Option<Bytes>,
     /// Programs that were found in `path`, where that means the same in every directory.
     found: Option<BTreeMap<Bytes, CString>>,
@@ -45,13 +45,13 @@ pub(crate) struct Context {
 impl Context {
     pub(crate) fn new(run: &RunContext) -> io::Result<Self> {
         let own = |variable: &&EnvVar| !RESERVED.contains(&&variable.key[..]);
-        let env = run.env.iter().filter(own).map(|variable| Ok((variable.key.clone(), joined(variable)?)));
+        let env = run.env.iter().filter(own).map(joined).collect::<io::Result<Vec<_>>>()?;
         let path = path_in(&run.env).cloned();
         let everywhere = path.as_deref().unwrap_or(PATH_DEFAULT).split(is_colon).all(|dir| dir.starts_with(b"/"));
         Ok(Self {
             told: run.clone(),
             cwd: c_string(&run.cwd[..])?,
-            env: env.collect::<io::Result<_>>()?,
+            env: SharedEnv::new(env),
             path,
             found: everywhere.then(BTreeMap::new),
         })
@@ -109,36 +109,54 @@ pub(crate) struct Failure {
 
 /// What a spawn needs beside the request.
 pub(crate) struct Means<'a> {
-    pub(crate) spawner: &'a Spawner,
-    pub(crate) prepared: &'a mut Option<Actions>,
     /// Values of the reserved variables, as `key=value`.
-    pub(crate) own: &'a [CString],
+    pub(crate) own: Vec<CString>,
     pub(crate) stdin: BorrowedFd<'a>,
     pub(crate) output: BorrowedFd<'a>,
+    /// What is known of where programs are has proved wrong.
+    pub(crate) again: bool,
+    /// Until the program is executed, or cannot be.
+    pub(crate) wait: bool,
 }
 
-/// Starts the attempt and returns its pid.
-pub(crate) fn spawn(context: &mut Context, start: &Start, means: Means<'_>) -> Result<i32, Failure> {
+/// Starts a process for the attempt. That its program cannot be executed may show only when the process has ended.
+pub(crate) fn spawn(context: &mut Context, start: &Start, means: Means<'_>) -> Result<Launched, Failure> {
     let name = start.argv.first().cloned().unwrap_or_default();
     let fail = |error| Failure { error, path: name.clone(), environment: false };
-    let added = added_env(start).map_err(fail)?;
-    let cwd = if start.cwd.is_empty() { context.cwd.clone() } else { c_string(&start.cwd[..]).map_err(fail)? };
+    let mut env = added_env(start).map_err(fail)?;
+    let cwd = directory(context, start).map_err(fail)?;
     let argv = start.argv.iter().map(|arg| c_string(&arg[..])).collect::<io::Result<Vec<_>>>().map_err(fail)?;
-    let argv = Strings::new(argv.iter().map(CString::as_c_str));
-    let mut again = false;
-    loop {
-        let program = context.program(start, &name, &cwd, again).map_err(|error| blame(error, &name, &cwd))?;
-        let kept = context.env.iter().filter(|(key, _)| !start.env.iter().any(|variable| variable.key == key));
-        let env = kept.map(|(_, entry)| entry).chain(&added).chain(means.own).map(CString::as_c_str);
-        let env = Strings::new(env);
-        let (stdin, output) = (means.stdin, means.output);
-        let spawn = Spawn { program: &program, argv: &argv, env: &env, cwd: &cwd, stdin, output };
-        match means.spawner.spawn(&spawn, means.prepared) {
-            Ok(pid) => return Ok(pid),
-            Err(error) if again => return Err(blame(error, &name, &cwd)),
-            Err(_) => again = true,
-        }
+    let program = context.program(start, &name, &cwd, means.again).map_err(|error| blame(error, &name, &cwd))?;
+    env.extend(means.own);
+    let launch = Launch {
+        program,
+        argv,
+        shared_env: context.env.clone(),
+        hidden: &|entry| start.env.iter().any(|variable| key_of(entry) == variable.key),
+        env,
+        cwd: cwd.clone(),
+        stdin: means.stdin,
+        output: means.output,
+        again: means.again,
+    };
+    launch.start(means.wait).map_err(|error| blame(error, &name, &cwd))
+}
+
+/// Why the program of a process that was started could not be executed.
+pub(crate) fn failed(context: Option<&Context>, start: &Start, error: io::Error) -> Failure {
+    let name = start.argv.first().cloned().unwrap_or_default();
+    match context.and_then(|context| directory(context, start).ok()) {
+        Some(cwd) => blame(error, &name, &cwd),
+        None => Failure { error, path: name, environment: false },
     }
+}
+
+fn directory(context: &Context, start: &Start) -> io::Result<CString> {
+    if start.cwd.is_empty() { Ok(context.cwd.clone()) } else { c_string(&start.cwd[..]) }
+}
+
+fn key_of(entry: &CStr) -> &[u8] {
+    entry.to_bytes().split(|byte| *byte == b'=').next().unwrap_or_default()
 }
 
 fn added_env(start: &Start) -> io::Result<Vec<CString>> {

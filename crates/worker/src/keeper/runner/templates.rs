@@ -13,7 +13,7 @@ use muster_proto::v1::{Prepare, RunContext, RunnerSpec, RunnersEnded, Start, Sto
 use super::super::attempt::Attempt;
 use super::super::complain;
 use super::super::main_loop::{Keeper, Now};
-use super::super::spawn::{Context, Means, spawn};
+use super::super::spawn::{Context, Means, failed, spawn};
 use super::super::sys::c_string;
 use super::hub::Hub;
 use super::process::{PROCESS_TOKEN_BIT, Stage, Template};
@@ -113,14 +113,16 @@ impl Keeper {
         }
         let own = self.runner_env(&context.told().run_id, id, role)?;
         let start = Start { argv: spec.argv.clone(), env: spec.env.clone(), ..Default::default() };
-        let means = Means {
-            spawner: &self.spawner,
-            prepared: &mut None,
-            own: &own,
-            stdin: self.null.as_fd(),
-            output: output.as_fd(),
+        let (stdin, output) = (self.null.as_fd(), output.as_fd());
+        let launch = |context: &mut Context, again| {
+            let means = Means { own: own.clone(), stdin, output, again, wait: true };
+            let launched = spawn(context, &start, means)?;
+            match launched.failure() {
+                Some(error) => Err(failed(Some(context), &start, error)),
+                None => Ok(launched.executes()),
+            }
         };
-        spawn(context, &start, means).map_err(|failure| {
+        launch(context, false).or_else(|_| launch(context, true)).map_err(|failure| {
             let what = String::from_utf8_lossy(&failure.path).into_owned();
             io::Error::new(failure.error.kind(), format!("{what}: {}", failure.error))
         })
