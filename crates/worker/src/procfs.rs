@@ -18,8 +18,20 @@ pub(crate) struct Stat {
     pub(crate) group: i32,
     /// Field 6: terminal session.
     pub(crate) session: i32,
+    /// Field 9: the kernel's `PF_` flags.
+    pub(crate) flags: u32,
     /// Field 22, in clock ticks since boot.
     pub(crate) start_ticks: u64,
+}
+
+/// The process is on its way out: it executes nothing any more, and has no environment to read.
+const PF_EXITING: u32 = 0x4;
+
+impl Stat {
+    /// For a moment only. (The first thread of a process whose others go on is a zombie, and may stay one for long.)
+    pub(crate) fn is_ending(&self) -> bool {
+        self.flags & PF_EXITING != 0 && !matches!(self.state, b'Z' | b'X')
+    }
 }
 
 /// The process's `stat`; `None` if there is no such process.
@@ -43,6 +55,7 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
         parent: fields.get(1)?.parse().ok()?,
         group: fields.get(2)?.parse().ok()?,
         session: fields.get(3)?.parse().ok()?,
+        flags: fields.get(6)?.parse().ok()?,
         start_ticks: fields.get(19)?.parse().ok()?,
     })
 }
@@ -114,7 +127,7 @@ mod tests {
         let line = b"42 (a) b (c) S 1 40 39 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2 3";
         assert_eq!(
             parse_stat(line),
-            Some(Stat { state: b'S', parent: 1, group: 40, session: 39, start_ticks: 987_654 })
+            Some(Stat { state: b'S', parent: 1, group: 40, session: 39, flags: 4_194_304, start_ticks: 987_654 })
         );
         assert_eq!(parse_stat(b"42 no parenthesis"), None);
     }

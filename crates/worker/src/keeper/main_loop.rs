@@ -307,8 +307,7 @@ impl Keeper {
         let before = self.attempts().count();
         let reusable = !self.orphans.any_unknown();
         for slot in &mut self.slots {
-            let over =
-                |attempt: &mut Attempt| !attempt.root_is_alive() && self.orphans.of(attempt.token).next().is_none();
+            let over = |attempt: &mut Attempt| !attempt.root_is_alive() && self.orphans.none_of(attempt);
             if slot.runner.is_some() {
                 continue;
             }

@@ -31,6 +31,8 @@ pub(crate) struct Orphans {
     children: File,
     buffer: Vec<u8>,
     owners: BTreeMap<i32, Owner>,
+    /// Some are ending, and show no mark any more: whose they were cannot be told, but their end soon will be.
+    settling: bool,
     cookie: u64,
     session: u64,
 }
@@ -47,7 +49,7 @@ impl Orphans {
                 "muster needs the kernel's list of child processes (CONFIG_PROC_CHILDREN) to leave no process behind";
             io::Error::new(error.kind(), format!("{}: {error}; {advice}", path.display()))
         })?;
-        Ok(Self { children, buffer: vec![0; LIST_BYTES], owners: BTreeMap::new(), cookie, session })
+        Ok(Self { children, buffer: vec![0; LIST_BYTES], owners: BTreeMap::new(), settling: false, cookie, session })
     }
 
     fn list(&mut self) -> io::Result<Vec<i32>> {
@@ -68,6 +70,7 @@ impl Orphans {
 
     /// Looks again. `attempts` are those that are not over.
     pub(crate) fn refresh<'a>(&mut self, attempts: impl Iterator<Item = &'a Attempt> + Clone) -> io::Result<()> {
+        self.settling = false;
         let list = self.list()?;
         let is_root = |pid: i32| attempts.clone().any(|attempt| attempt.pid == pid && attempt.root_is_alive());
         let strangers: Vec<i32> = list.into_iter().filter(|pid| !is_root(*pid)).collect();
@@ -81,6 +84,9 @@ impl Orphans {
                 Some(known @ Owner::Attempt(_)) => known,
                 earlier => self.owner(pid, attempts.clone(), earlier),
             };
+            if matches!(owner, Owner::Unknown { .. }) {
+                self.settling |= procfs::stat(pid).ok().flatten().is_some_and(|stat| stat.is_ending());
+            }
             let over = |token| !attempts.clone().any(|attempt| attempt.token == token);
             let owner = match owner {
                 Owner::Attempt(token) if over(token) => Owner::Ended,
@@ -116,6 +122,11 @@ impl Orphans {
     pub(crate) fn of(&self, token: u64) -> impl Iterator<Item = i32> {
         let of = move |owner: Owner| owner == Owner::Attempt(token);
         self.owners.iter().filter(move |(_, owner)| of(**owner)).map(|(pid, _)| *pid)
+    }
+
+    /// Nothing of the attempt is left, or may be left.
+    pub(crate) fn none_of(&self, attempt: &Attempt) -> bool {
+        !self.settling && self.of(attempt.token).next().is_none()
     }
 
     /// Orphans of attempts that are over.

@@ -134,7 +134,7 @@ impl Keeper {
     pub(super) fn collect_runners(&mut self, now: Now) -> io::Result<()> {
         for slot in 0..self.slots.len() {
             let Some(process) = &self.slots[slot].attempt else { continue };
-            let over = !process.root_is_alive() && self.orphans.of(process.token).next().is_none();
+            let over = !process.root_is_alive() && self.orphans.none_of(process);
             if self.slots[slot].runner.is_none() || !over {
                 continue;
             }

@@ -226,10 +226,7 @@ impl Keeper {
     /// The processes of templates that are gone are taken out.
     pub(in super::super) fn collect_templates(&mut self) -> io::Result<()> {
         let over = |template: &Template| {
-            template
-                .process
-                .as_ref()
-                .is_some_and(|process| !process.root_is_alive() && self.orphans.of(process.token).next().is_none())
+            template.process.as_ref().is_some_and(|process| !process.root_is_alive() && self.orphans.none_of(process))
         };
         let ended: Vec<String> =
             self.runners.templates.iter().filter(|(_, at)| over(at)).map(|(id, _)| id.clone()).collect();
