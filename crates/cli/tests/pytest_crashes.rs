@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
 use support::junit::Junit;
+use support::python::python_with_plugins;
 use support::suite::{Suite, Task};
 use support::until;
 
@@ -218,6 +219,30 @@ def test_other(): pass
     let task = &suite.tasks()["test_locks.py::test_deadlock"];
     assert_eq!(task.output.matches("in waits_for_ever").count(), 2, "{task:?}");
     assert!(task.output.contains("before the deadlock") && task.output.contains("in test_deadlock"), "{task:?}");
+}
+
+/// pytest-timeout's thread ends the process with `os._exit(1)`, after it has printed where everybody is.
+#[test]
+fn a_process_that_pytest_timeout_ends_costs_its_test_only() {
+    let text = "\
+import threading, pytest
+
+def test_before(): pass
+
+@pytest.mark.timeout(0.3, method='thread')
+def test_hangs():
+    print('before it hangs')
+    threading.Event().wait()
+
+def test_after(): pass
+";
+    let Some(suite) = Suite::new(&[("test_hang.py", text)]) else { return };
+    let Some(python) = python_with_plugins() else { return };
+    let suite = Suite { python, ..suite };
+    suite.muster(&["--slots", "1"]).exits(1).says("3 selected = 2 passed + 1 crashed");
+    let task = &suite.tasks()["test_hang.py::test_hangs"];
+    assert_eq!(task.outcomes, ["crashed", "crashed"], "{task:?}");
+    assert!(task.output.contains("Timeout") && task.output.contains("in test_hangs"), "{task:?}");
 }
 
 #[test]

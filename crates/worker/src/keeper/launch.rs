@@ -10,7 +10,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 use std::sync::Arc;
@@ -22,6 +22,9 @@ use super::sys::{ignored_signals, signal_set};
 
 /// What the new process needs between `clone` and `exec`; a debug build takes a few KiB.
 const STACK_BYTES: usize = 64 << 10;
+
+/// Of both processors' calling conventions.
+const STACK_ALIGNMENT: usize = 16;
 
 /// Ends a process that could not execute its program; shells say the same with it.
 const EXIT_NOT_EXECUTED: c_int = 127;
@@ -83,7 +86,7 @@ struct Plan {
 pub(crate) struct Launched {
     pub(crate) pid: i32,
     pub(crate) again: bool,
-    plan: ManuallyDrop<Box<Plan>>,
+    plan: *mut Plan,
 }
 
 impl Launch<'_> {
@@ -102,45 +105,55 @@ impl Launch<'_> {
             stack: Vec::with_capacity(STACK_BYTES),
         });
         let flags = libc::CLONE_VM | libc::SIGCHLD | if wait { libc::CLONE_VFORK } else { 0 };
-        let stack = plan.stack.as_mut_ptr_range().start.wrapping_add(STACK_BYTES);
-        let stack = stack.wrapping_sub(stack.addr() % 16);
-        let plan = ManuallyDrop::new(plan);
-        let argument: *const Plan = &raw const **plan;
+        let stack = plan.stack.as_mut_ptr().wrapping_add(STACK_BYTES);
+        let stack = stack.wrapping_sub(stack.addr() % STACK_ALIGNMENT);
+        let plan = Box::into_raw(plan);
         #[expect(unsafe_code, reason = "no safe interface to clone")]
         // SAFETY: the stack is aligned and used by nothing else; `child` reads the plan, which is kept until the
         // process has ended, and writes only to its own stack and to an atomic. Every signal is blocked in the keeper,
         // so no handler runs in the new process before it has a memory of its own.
-        let pid = unsafe { libc::clone(child, stack.cast(), flags, argument.cast_mut().cast()) };
+        let pid = unsafe { libc::clone(child, stack.cast(), flags, plan.cast()) };
+        let launched = Launched { pid, again: self.again, plan };
         if pid < 0 {
             let error = io::Error::last_os_error();
-            drop(ManuallyDrop::into_inner(plan));
+            launched.free();
             return Err(error);
         }
         // So that its group is there when it is to be killed. It does the same, and may have done it before.
         let number = rustix::process::Pid::from_raw(pid);
         let _ = rustix::process::setpgid(number, number);
-        Ok(Launched { pid, again: self.again, plan })
+        Ok(launched)
     }
 }
 
 impl Launched {
     /// Why the program could not be executed, so far.
     pub(crate) fn failure(&self) -> Option<io::Error> {
-        let errno = self.plan.errno.load(Ordering::Acquire);
+        #[expect(unsafe_code, reason = "the process has the same pointer")]
+        // SAFETY: the plan is freed only where `self` is consumed, and nobody changes it but through the atomic.
+        let errno = unsafe { &(*self.plan).errno }.load(Ordering::Acquire);
         (errno != 0).then(|| io::Error::from_raw_os_error(errno))
     }
 
     /// The process was waited for, and executes its program: it has a memory of its own. Gives its pid.
     pub(crate) fn executes(self) -> i32 {
-        drop(ManuallyDrop::into_inner(self.plan));
-        self.pid
+        let pid = self.pid;
+        self.free();
+        pid
     }
 
     /// The process has ended and is reaped. Why it could not execute its program, if it could not.
     pub(crate) fn ended(self) -> Option<io::Error> {
         let failure = self.failure();
-        drop(ManuallyDrop::into_inner(self.plan));
+        self.free();
         failure
+    }
+
+    /// There is no process that could read the plan.
+    fn free(self) {
+        #[expect(unsafe_code, reason = "the process had the same pointer")]
+        // SAFETY: it came from a box in `start`, nobody else frees it, and `self` is gone after this.
+        drop(unsafe { Box::from_raw(self.plan) });
     }
 }
 
