@@ -13,7 +13,7 @@ use super::super::attempt::spawn_failed;
 use super::super::main_loop::{Keeper, Now};
 use super::super::spawn::Failure;
 use super::pick::{Asking, is_shared, pick};
-use super::process::{Runner, Stage};
+use super::process::{Runner, Stage, Stay};
 use super::templates::{Role, printed_to, text_of};
 use super::wire::{Item, Tell};
 use crate::clock;
@@ -67,15 +67,15 @@ impl Keeper {
     }
 
     /// Whether a runner rather waits for the next test of its group, which is known to come, than to give back what its
-    /// tests share. Not for ever: what is known may be out of date.
+    /// tests share. Not for ever: what is known may be out of date, and is forgotten then.
     fn stays_with_group(&mut self, slot: usize, now: Now) -> bool {
         let Some(runner) = &mut self.slots[slot].runner else { return false };
-        if !self.runners.groups_that_go_on.contains(&(runner.run, runner.group)) {
-            runner.stays_since_ms = None;
-            return false;
+        let group = (runner.run, runner.group);
+        let stays = runner.stay.goes_on(self.runners.groups_that_go_on.contains(&group), now.monotonic_ms);
+        if !stays {
+            self.runners.groups_that_go_on.remove(&group);
         }
-        let since = *runner.stays_since_ms.get_or_insert(now.monotonic_ms);
-        now.monotonic_ms < since + RUNNER_HOLD_MS_MAX
+        stays
     }
 
     /// A group of this run stays in one process.
@@ -103,7 +103,7 @@ impl Keeper {
         let item = Item { token: start.token, item: &start.item, output: &output, metrics: &metrics };
         let told = hub.tell(runner.id, &Tell::Run { items: [item] });
         (runner.wants, runner.holds_since_ms, runner.group) = (false, None, start.group);
-        runner.stays_since_ms = None;
+        runner.stay = Stay::default();
         if pinned && start.group != 0 {
             runner.claims.insert(start.group);
         }
@@ -218,7 +218,7 @@ impl Keeper {
             holds_since_ms: None,
             group: group.unwrap_or(0),
             claims: group.into_iter().collect(),
-            stays_since_ms: None,
+            stay: Stay::default(),
             stopping: false,
             stdio_path,
             stdio: None,

@@ -89,10 +89,12 @@ impl Keeper {
     /// When something about runners is due if nothing else happens, in milliseconds on the monotonic clock.
     pub(super) fn runners_due_ms(&self) -> impl Iterator<Item = u64> {
         let runners = self.slots.iter().filter_map(|slot| slot.runner.as_ref());
-        runners.flat_map(|runner| {
+        // Nobody is answered while something is unrecorded.
+        let answers = self.unspooled.is_empty();
+        runners.flat_map(move |runner| {
             let hold = runner.holds_since_ms.map(|since| since + RUNNER_HOLD_MS_MAX);
-            let stay = runner.stays_since_ms.map(|since| since + RUNNER_HOLD_MS_MAX);
-            [runner.expected_until_ms, hold, stay].into_iter().flatten()
+            let answer = hold.into_iter().chain(runner.stay.until_ms()).filter(move |_| answers);
+            runner.expected_until_ms.into_iter().chain(answer)
         })
     }
 

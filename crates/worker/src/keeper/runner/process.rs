@@ -8,6 +8,7 @@ use muster_proto::v1::Start;
 
 use super::super::attempt::Attempt;
 use super::super::spawn::Context;
+use crate::limits::RUNNER_HOLD_MS_MAX;
 
 /// Tokens of templates and runners, for their marks: no lease has this bit.
 pub(super) const PROCESS_TOKEN_BIT: u64 = 1 << 63;
@@ -70,8 +71,7 @@ pub(crate) struct Runner {
     pub(super) group: u32,
     /// Where groups are pinned, those that are its own: it was made for them, or has had tests of them.
     pub(super) claims: BTreeSet<u32>,
-    /// Since when it has nothing to do because more of its group is on the way.
-    pub(super) stays_since_ms: Option<u64>,
+    pub(super) stay: Stay,
     /// It was told to stop.
     pub(super) stopping: bool,
     /// What it prints past its tests' capture.
@@ -98,5 +98,49 @@ impl Runner {
         let from = self.stdio_told_bytes;
         self.stdio_told_bytes = until.unwrap_or_else(size).max(from);
         (from, self.stdio_told_bytes - from)
+    }
+}
+
+/// The time for which a runner has nothing to do because more of its group is on the way.
+#[derive(Default)]
+pub(super) struct Stay {
+    /// On the monotonic clock.
+    since_ms: Option<u64>,
+}
+
+impl Stay {
+    /// Whether it stays: more of its group is `expected`, and has not been for too long.
+    pub(super) fn goes_on(&mut self, expected: bool, now_ms: u64) -> bool {
+        let since_ms = self.since_ms.unwrap_or(now_ms);
+        let stays = expected && now_ms < since_ms + RUNNER_HOLD_MS_MAX;
+        self.since_ms = stays.then_some(since_ms);
+        stays
+    }
+
+    /// When to look again; `None` if it does not stay.
+    pub(super) fn until_ms(&self) -> Option<u64> {
+        self.since_ms.map(|since_ms| since_ms + RUNNER_HOLD_MS_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runner_that_has_waited_in_vain_is_not_looked_at_again() {
+        let mut stay = Stay::default();
+        assert!(stay.goes_on(true, 5));
+        assert!(stay.goes_on(true, 4 + RUNNER_HOLD_MS_MAX), "counted from when it began");
+        assert_eq!(stay.until_ms(), Some(5 + RUNNER_HOLD_MS_MAX));
+        assert!(!stay.goes_on(true, 5 + RUNNER_HOLD_MS_MAX));
+        assert_eq!(stay.until_ms(), None, "a time in the past would keep the keeper awake");
+    }
+
+    #[test]
+    fn a_runner_whose_group_is_over_does_not_wait() {
+        let mut stay = Stay::default();
+        assert!(stay.goes_on(true, 5) && !stay.goes_on(false, 6));
+        assert_eq!(stay.until_ms(), None);
     }
 }

@@ -116,11 +116,7 @@ impl Keeper {
         let (stdin, output) = (self.null.as_fd(), output.as_fd());
         let launch = |context: &mut Context, again| {
             let means = Means { own: own.clone(), stdin, output, again, wait: true };
-            let launched = spawn(context, &start, means)?;
-            match launched.failure() {
-                Some(error) => Err(failed(Some(context), &start, error)),
-                None => Ok(launched.executes()),
-            }
+            spawn(context, &start, means)?.begun().map_err(|error| failed(Some(context), &start, error))
         };
         launch(context, false).or_else(|_| launch(context, true)).map_err(|failure| {
             let what = String::from_utf8_lossy(&failure.path).into_owned();
