@@ -81,8 +81,8 @@ struct Plan {
     stack: Vec<MaybeUninit<u8>>,
 }
 
-/// A process that was started. Dropped before [`Launched::ended`], it keeps its memory for ever: the process may still
-/// read it.
+/// A process that was started. Dropped otherwise than by [`Launched::begun`] or [`Launched::ended`], it keeps its memory
+/// for ever: the process may still read it.
 pub(crate) struct Launched {
     pub(crate) pid: i32,
     pub(crate) again: bool,
@@ -128,18 +128,18 @@ impl Launch<'_> {
 
 impl Launched {
     /// Why the program could not be executed, so far.
-    pub(crate) fn failure(&self) -> Option<io::Error> {
+    fn failure(&self) -> Option<io::Error> {
         #[expect(unsafe_code, reason = "the process has the same pointer")]
         // SAFETY: the plan is freed only where `self` is consumed, and nobody changes it but through the atomic.
         let errno = unsafe { &(*self.plan).errno }.load(Ordering::Acquire);
         (errno != 0).then(|| io::Error::from_raw_os_error(errno))
     }
 
-    /// The process was waited for, and executes its program: it has a memory of its own. Gives its pid.
-    pub(crate) fn executes(self) -> i32 {
+    /// The process was waited for: it has a memory of its own by now, or has ended. Its pid, or why it could not execute
+    /// its program.
+    pub(crate) fn begun(self) -> io::Result<i32> {
         let pid = self.pid;
-        self.free();
-        pid
+        self.ended().map_or(Ok(pid), Err)
     }
 
     /// The process has ended and is reaped. Why it could not execute its program, if it could not.
