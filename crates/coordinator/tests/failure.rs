@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{FakeRecovery, Host, MemConsensus, Watched, open, task, tasks, temporary};
+use common::{FakeRecovery, Host, MemConsensus, Watched, everybody_waits, open, task, tasks, temporary};
 use muster_client::{Client, submit_run};
 use muster_proto::v1::{ListTasksRequest, Outcome, OutputRequest, TaskSpec, WatchRequest};
 use tonic::Code;
@@ -32,9 +32,9 @@ async fn a_storage_failure_reaches_everybody_who_waits() {
         tokio::spawn(async move { client.open(open(&format!("late-{number}"))).await })
     };
     let mut waiting = vec![opening(0)];
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    host.consensus.until_in_flight().await;
     waiting.extend((1..20).map(opening));
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    everybody_waits().await;
     assert!(waiting.iter().all(|call| !call.is_finished()));
     let failed = tokio::spawn({
         let coordinator = host.coordinator.clone();
@@ -88,15 +88,14 @@ async fn a_node_that_does_not_lead_says_so_and_takes_up_work_when_it_does() {
     assert_eq!(refused.code(), Some(Code::Unavailable));
     assert!(refused.to_string().contains("term 3"), "{refused}");
     host.consensus.elect(4, true);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    client.open(open("run-1")).await.expect("opens");
+    submit_run(&client, open("run-1"), tasks(1)).await.expect("it is asked again until it leads");
 
     host.consensus.hold(true);
     let caught = tokio::spawn({
         let client = client.clone();
         async move { client.open(open("run-2")).await }
     });
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    host.consensus.until_in_flight().await;
     host.consensus.elect(5, false);
     host.consensus.hold(false);
     let error = caught.await.expect("no panic").expect_err("leadership was lost");

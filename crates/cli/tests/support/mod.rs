@@ -16,10 +16,11 @@ use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 /// The binary under test.
 pub(crate) const MUSTER: &str = env!("CARGO_BIN_EXE_muster");
@@ -167,16 +168,12 @@ impl Running {
     }
 
     pub(crate) fn wait(mut self) -> Done {
-        let mut status: Option<ExitStatus> = None;
-        let (stdout, stderr) = (self.stdout.clone(), self.stderr.clone());
-        until(
-            || {
-                status = self.child.try_wait().expect("our own child");
-                status.is_some()
-            },
-            || format!("it does not end\nstdout:\n{}\nstderr:\n{}", read_lossy(&stdout), read_lossy(&stderr)),
-        );
-        let status = status.expect("waited for");
+        let process = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty()).expect("our own child");
+        let patience = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
+        let ended =
+            poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&patience)).expect("no signal handlers here");
+        assert_eq!(ended, 1, "it does not end\nstdout:\n{}\nstderr:\n{}", self.stdout(), self.stderr());
+        let status = self.child.wait().expect("our own child");
         Done { code: status.code(), signal: status.signal(), stdout: self.stdout(), stderr: self.stderr() }
     }
 }
@@ -195,7 +192,8 @@ fn read_lossy(path: &Path) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Waits for a fact. Panics with `what` when it does not come true.
+/// Waits for a fact about other processes, of which nothing tells: it is looked at again and again. Panics with `what`
+/// when it does not come true.
 pub(crate) fn until(mut fact: impl FnMut() -> bool, what: impl FnOnce() -> String) {
     let began = Instant::now();
     while !fact() {

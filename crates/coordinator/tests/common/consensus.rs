@@ -21,6 +21,8 @@ struct Inner {
     applied: watch::Sender<u64>,
     leadership: watch::Sender<Leadership>,
     held: watch::Sender<bool>,
+    /// Entries that were proposed and are held back.
+    in_flight: watch::Sender<usize>,
     fatal: watch::Sender<Option<String>>,
 }
 
@@ -32,6 +34,7 @@ impl MemConsensus {
             applied: watch::Sender::new(0),
             leadership: watch::Sender::new(Leadership { term: 1, is_leader: true }),
             held: watch::Sender::new(false),
+            in_flight: watch::Sender::new(0),
             fatal: watch::Sender::new(None),
         }))
     }
@@ -39,6 +42,12 @@ impl MemConsensus {
     /// Entries stay in flight until they are released.
     pub fn hold(&self, held: bool) {
         self.0.held.send_replace(held);
+    }
+
+    /// Waits until an entry is held back.
+    pub async fn until_in_flight(&self) {
+        let mut in_flight = self.0.in_flight.subscribe();
+        let _ = in_flight.wait_for(|entries| *entries > 0).await.expect("the log lives");
     }
 
     /// Storage fails.
@@ -87,10 +96,27 @@ impl MemConsensus {
     }
 }
 
+/// Counts an entry as long as it is on its way, however that ends.
+struct InFlight<'a>(&'a watch::Sender<usize>);
+
+impl<'a> InFlight<'a> {
+    fn begin(entries: &'a watch::Sender<usize>) -> Self {
+        entries.send_modify(|entries| *entries += 1);
+        Self(entries)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|entries| *entries -= 1);
+    }
+}
+
 impl Consensus for MemConsensus {
     fn propose(&self, entry: LogEntry) -> BoxFuture<'_, Result<(LogPosition, Applied), ProposeError>> {
         async move {
             let (mut held, mut fatal) = (self.0.held.subscribe(), self.0.fatal.subscribe());
+            let _in_flight = InFlight::begin(&self.0.in_flight);
             tokio::select! {
                 biased;
                 why = fatal.wait_for(Option::is_some) => {

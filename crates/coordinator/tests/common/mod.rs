@@ -9,6 +9,7 @@ mod worker;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -151,6 +152,14 @@ impl LocalRecovery for FakeRecovery {
         self.asked.lock().push(session);
         self.spools.lock().remove(&session).unwrap_or_else(|| Ok(Vec::new()))
     }
+}
+
+/// Waits until no task of the runtime can go on. The paused clock moves only then, and stands still as long as one can.
+pub async fn everybody_waits() {
+    let before = tokio::time::Instant::now();
+    let moment = Duration::from_millis(1);
+    tokio::time::sleep_until(before + moment).await;
+    assert_eq!(before.elapsed(), moment, "the clock is paused");
 }
 
 pub fn temporary() -> Arc<TempDir> {

@@ -11,7 +11,8 @@
 //! 1. to a session with fewer open groups than slots: the head of a group that nobody has begun, or a task without a
 //!    group, whichever is due; to one with as many: the next task of its own group of which it holds the fewest leases,
 //!    or a task without a group, whichever is due. (A group is open to a session that has begun it while more of it is
-//!    ready that it could execute. To that session it is as due as all of it was, so that what is shorter does not come between.)
+//!    ready that it could execute. To that session it is as due as all of it was, so that what is shorter does not come
+//!    between.)
 //! 2. the next task of an own group.
 //! 3. the last task of a group that others have begun, so that the end of a run keeps everybody busy; unless the
 //!    run's groups are pinned.
