@@ -21,11 +21,14 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn new(name: &str, python: &'static Path) -> Self {
-        let home = PathBuf::from(HOME).join(name);
+        let home = |name: &str| PathBuf::from(HOME).join(name);
         let (ours, theirs) = (Sandbox::new(), Sandbox::new());
-        copy(&home, &ours.path(""));
-        copy(&home, &theirs.path(""));
-        Self { model: Model::of(&home), ours, theirs, python }
+        let model = Model::of(&home(name));
+        for from in model.like.iter().map(String::as_str).chain([name]) {
+            copy(&home(from), &ours.path(""));
+            copy(&home(from), &theirs.path(""));
+        }
+        Self { model, ours, theirs, python }
     }
 
     /// Runs both and compares all there is.

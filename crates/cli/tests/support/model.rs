@@ -10,6 +10,8 @@ use serde::Deserialize;
 pub(crate) struct Model {
     /// What the fixture is about, for people.
     pub(crate) about: String,
+    /// The fixture whose files it has too, beside its own or in their place.
+    pub(crate) like: Option<String>,
     /// Of pytest, for both.
     #[serde(default)]
     pub(crate) arguments: Vec<String>,
