@@ -2,16 +2,23 @@
 //!
 //! The set is closed. Its first member is the plain command ([`command`]): a file with one command a line, or a glob
 //! with a command for each file; its listing reads files and directories and starts nothing. The second is [`pytest`],
-//! whose tests only pytest itself can list.
+//! whose tests only pytest itself can list. [`parse`] reads what test programs of other frameworks print.
 
+pub mod cargo;
 pub mod command;
 pub mod error;
 mod glob;
 mod json_lines;
 pub mod limits;
 mod naming;
+pub mod parse;
+mod process;
+pub mod programs;
 pub mod pytest;
 mod split;
+
+/// What `RunnerSpec.plugin` says when muster's own runner is meant, which every worker has.
+pub const BATCH_PLUGIN: &str = "batch";
 
 pub use error::{LineProblem, ListError};
 pub use naming::printable;
@@ -24,17 +31,20 @@ pub enum Framework {
     Command,
     /// Python's pytest: each test is a task.
     Pytest,
+    /// Rust's cargo: each test is a task.
+    Cargo,
 }
 
 impl Framework {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Command, Self::Pytest];
+    pub const ALL: [Self; 3] = [Self::Command, Self::Pytest, Self::Cargo];
 
     /// The name that `RunOptions.framework` carries.
     pub fn name(self) -> &'static str {
         match self {
             Self::Command => "command",
             Self::Pytest => "pytest",
+            Self::Cargo => "cargo",
         }
     }
 }

@@ -1,8 +1,11 @@
-//! Bounds on what is read to find out what to run. Units stand last in each name.
+//! Bounds on what is read to find out what to run and how it went. Units stand last in each name.
 
 use std::time::Duration;
 
-use muster_proto::limits::{RUN_TASKS_MAX, TASK_NAME_BYTES_MAX, TASK_SPEC_BYTES_MAX};
+use muster_proto::limits::{
+    DETAIL_FILE_BYTES_MAX, MESSAGE_TEXT_BYTES_MAX, RUN_TASKS_MAX, TASK_ITEM_BYTES_MAX, TASK_NAME_BYTES_MAX,
+    TASK_SPEC_BYTES_MAX,
+};
 
 /// Longest line of a command file.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
@@ -22,6 +25,11 @@ pub const INTERPRETER_ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Bytes read of what it says.
 pub const INTERPRETER_OUTPUT_BYTES_MAX: u64 = 64 << 10;
 
+/// Longest wait for a program to list its tests.
+pub const LIST_ANSWER_MAX: Duration = Duration::from_secs(120);
+/// Bytes read of such a list.
+pub const LIST_BYTES_MAX: u64 = 256 << 20;
+
 /// Largest frame of a list of tests.
 pub const LISTING_FRAME_BYTES_MAX: usize = 8 << 20;
 /// Most tests in a list.
@@ -33,7 +41,37 @@ pub const LISTING_PROBLEMS_MAX: usize = 100;
 /// Bytes of text kept of all of them together.
 pub const LISTING_PROBLEM_BYTES_MAX: usize = 1 << 20;
 
+/// Longest line of a format for people in which anything is looked for: what follows is only output.
+pub const TEXT_LINE_BYTES_MAX: usize = 64 << 10;
+/// Longest line of a JSON format. libtest puts all that a test printed into one.
+pub const JSON_LINE_BYTES_MAX: usize = 8 << 20;
+/// Output that is held until the end of its case is known. More of it is given out before.
+pub const CASE_OUTPUT_BYTES_MAX: usize = 64 << 10;
+/// Longest id of a case. A longer one is cut and ends in a digest of the whole.
+pub const CASE_ID_BYTES_MAX: usize = TASK_ITEM_BYTES_MAX;
+/// Longest line for people about a case.
+pub const CASE_MESSAGE_BYTES_MAX: usize = MESSAGE_TEXT_BYTES_MAX;
+/// Longest file name of a case. A longer one is left out.
+pub const CASE_FILE_BYTES_MAX: usize = DETAIL_FILE_BYTES_MAX;
+/// Lines that are joined into one message.
+pub(crate) const CASE_MESSAGE_LINES_MAX: usize = 16;
+/// Points of one TAP stream whose numbers are checked.
+pub const TAP_POINTS_MAX: usize = RUN_TASKS_MAX as usize;
+/// Problems of one stream that are told.
+pub const STREAM_PROBLEMS_MAX: usize = 100;
+/// Go tests in flight about which something is remembered.
+pub const GO_TESTS_MAX: usize = 16 << 10;
+/// Go packages of which is remembered that a test failed.
+pub const GO_PACKAGES_MAX: usize = 16 << 10;
+/// Largest JUnit file.
+pub const JUNIT_BYTES_MAX: usize = 64 << 20;
+/// Most elements, texts and comments of a JUnit file.
+pub const JUNIT_NODES_MAX: u32 = 4_000_000;
+
 const _: () = {
+    // The beginning of a long line is enough to see what it is.
+    assert!(TEXT_LINE_BYTES_MAX > CASE_ID_BYTES_MAX * 2 && JSON_LINE_BYTES_MAX > TEXT_LINE_BYTES_MAX);
+    assert!(CASE_ID_BYTES_MAX > CASE_MESSAGE_BYTES_MAX && CASE_FILE_BYTES_MAX < TEXT_LINE_BYTES_MAX);
     // A frame holds a thousand items: the longest that can be tasks fit one by one.
     assert!(LISTING_FRAME_BYTES_MAX > TASK_SPEC_BYTES_MAX * 2);
     // A line that passes as a line may still make a specification that is refused, with the line's number.
