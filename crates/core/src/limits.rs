@@ -29,6 +29,8 @@ pub const PLAN_GRANTS_MAX: usize = 4_096;
 pub const TASK_AFTER_MAX: usize = 1_024;
 /// Largest retry budget a run can ask for.
 pub const RETRIES_MAX: u32 = 100;
+/// Tasks shorter than this count as equally long: what sharing a process is worth to them is more than their order.
+pub const SHORT_TASK_US: u64 = 4_096;
 /// Shards of the history.
 pub const HISTORY_SHARDS: usize = 256;
 /// Entries in one shard of the history; the least recently used go first.

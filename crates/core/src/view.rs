@@ -88,6 +88,7 @@ pub fn lease(state: &State, at: TaskRef) -> Option<LeaseMessage> {
     let held = task.lease()?;
     let spec = task.spec();
     let options = run.options();
+    let batched = !spec.item.is_empty() && options.runner.as_ref().is_some_and(|runner| !runner.programs.is_empty());
     Some(LeaseMessage {
         task: Some(at),
         token: held.token,
@@ -100,7 +101,8 @@ pub fn lease(state: &State, at: TaskRef) -> Option<LeaseMessage> {
         expected_us: task.expected_us,
         item: spec.item,
         group: spec.group,
-        isolate: task.crashed_last(),
+        isolate: task.is_suspect(),
+        batched,
         group_goes_on: task.group() > 0 && state.index.has_ready_of_group(at.run, task.group()),
     })
 }

@@ -60,6 +60,8 @@ pub struct WorkerConfig {
     pub data: DataDir,
     /// Program and first arguments of a keeper, such as `[current_exe, "keeper"]`.
     pub keeper_command: Vec<OsString>,
+    /// Program and first arguments of muster's own runner, such as `[current_exe, "runner"]`.
+    pub runner_command: Vec<OsString>,
 }
 
 /// What the process around a worker asks of it.

@@ -97,6 +97,7 @@ pub(crate) fn compose(exited: &KeeperExited, metrics_dir: &Path) -> Composed {
         }
     }
     report.detail.clone_from(&exited.detail);
+    report.suspect = exited.suspect;
     report.message = bounded([why(exited), survivors(exited), metrics.problem].into_iter());
     Composed { report, metrics_file: metrics.present }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use muster_core::agent::{Action, Agent, Input};
@@ -12,7 +13,7 @@ use muster_proto::v1::{
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use muster_frameworks::pytest;
+use muster_frameworks::{BATCH_PLUGIN, pytest};
 
 use crate::error::WorkerError;
 use crate::keeper::Options;
@@ -176,6 +177,10 @@ impl<'a> Session<'a> {
     /// and the runner's start says that there is no such file.
     fn fill_in_plugin(&self, context: &mut RunContext) {
         let Some(runner) = &mut context.runner else { return };
+        if runner.plugin == BATCH_PLUGIN {
+            runner.argv = self.config.runner_command.iter().map(|word| word.as_bytes().to_vec().into()).collect();
+            return;
+        }
         let place = pytest::PLUGIN_ARGUMENT.as_bytes();
         if runner.plugin != pytest::PLUGIN || !runner.argv.iter().any(|arg| arg == place) {
             return;
@@ -210,6 +215,7 @@ impl<'a> Session<'a> {
             group: lease.group,
             isolate: lease.isolate,
             group_goes_on: lease.group_goes_on,
+            expected_us: lease.expected_us,
         }));
     }
 

@@ -5,7 +5,21 @@
 
 use muster_proto::v1::Lease;
 
-use super::limits::{AVERAGE_WEIGHT, KEEPER_PER_SLOT_MAX, KEEPER_WORK_US, QUEUE_PER_SLOT_MAX, QUEUE_WORK_US};
+use super::limits::{
+    AVERAGE_WEIGHT, KEEPER_PER_SLOT_MAX, KEEPER_WORK_US, QUEUE_BATCHED_PER_SLOT_MAX, QUEUE_BATCHED_UNKNOWN_PER_SLOT,
+    QUEUE_BATCHED_WORK_US, QUEUE_PER_SLOT_MAX, QUEUE_WORK_US,
+};
+
+/// What the leases that came last are for, which says how many of them are wanted ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A process each.
+    Commands,
+    /// Runners, which are told of their next test ahead.
+    Tests,
+    /// Runners that take many at once, all that the keeper has: how many of them it shares out by itself.
+    Batches,
+}
 
 /// What the worker asks for, and what it has asked for.
 #[derive(Debug)]
@@ -15,14 +29,13 @@ pub(super) struct Credits {
     average_us: Option<u64>,
     /// Asked for and not yet received, as far as the worker knows.
     outstanding: u32,
-    /// Some of the leases that came last are for runners.
-    for_runners: bool,
+    kind: Kind,
 }
 
 impl Credits {
     pub(super) fn new(slots: u32, leases_max: u32) -> Self {
         let leases_max = leases_max.max(slots);
-        Self { slots, leases_max, average_us: None, outstanding: 0, for_runners: false }
+        Self { slots, leases_max, average_us: None, outstanding: 0, kind: Kind::Commands }
     }
 
     /// An attempt took so long.
@@ -41,6 +54,9 @@ impl Credits {
 
     /// Whether the keeper should have one more that takes `next_us`, with `waiting` attempts of `waiting_us` in its queue.
     pub(super) fn keeper_takes(&self, waiting: u32, waiting_us: u64, next_us: Option<u64>) -> bool {
+        if self.kind == Kind::Batches {
+            return true;
+        }
         let work_max = KEEPER_WORK_US.saturating_mul(u64::from(self.slots));
         let fits = |next_us: u64| waiting_us.saturating_add(next_us) <= work_max;
         waiting < self.slots.saturating_mul(KEEPER_PER_SLOT_MAX) && next_us.is_some_and(fits)
@@ -49,13 +65,19 @@ impl Credits {
     /// Leases to hold when there is enough work: before anything is known, one queued for each slot, and for runners, which
     /// are told of their next test ahead, one more.
     fn target(&self, expected_us: Option<u64>) -> u32 {
-        let ahead = if self.for_runners { self.slots } else { 0 };
+        let slots = u64::from(self.slots);
+        let (ahead, unknown, work_us, per_slot_max) = match self.kind {
+            Kind::Commands => (0, 1, QUEUE_WORK_US, QUEUE_PER_SLOT_MAX),
+            Kind::Tests => (self.slots, 2, QUEUE_WORK_US, QUEUE_PER_SLOT_MAX),
+            Kind::Batches => {
+                (self.slots, QUEUE_BATCHED_UNKNOWN_PER_SLOT, QUEUE_BATCHED_WORK_US, QUEUE_BATCHED_PER_SLOT_MAX)
+            }
+        };
         let queue = match expected_us.or(self.average_us) {
-            None if self.for_runners => self.slots.saturating_mul(2),
-            None => self.slots,
+            None => self.slots.saturating_mul(unknown),
             Some(each_us) => {
-                let deep = QUEUE_WORK_US.saturating_mul(u64::from(self.slots)) / each_us.max(1);
-                let deepest = self.slots.saturating_mul(QUEUE_PER_SLOT_MAX);
+                let deep = work_us.saturating_mul(slots) / each_us.max(1);
+                let deepest = self.slots.saturating_mul(per_slot_max);
                 u32::try_from(deep).unwrap_or(u32::MAX).min(deepest).max(ahead)
             }
         };
@@ -66,7 +88,11 @@ impl Credits {
     pub(super) fn received(&mut self, leases: &[Lease]) {
         self.outstanding = self.outstanding.saturating_sub(u32::try_from(leases.len()).unwrap_or(u32::MAX));
         if !leases.is_empty() {
-            self.for_runners = leases.iter().any(|lease| !lease.item.is_empty());
+            self.kind = match leases {
+                leases if leases.iter().any(|lease| lease.batched) => Kind::Batches,
+                leases if leases.iter().any(|lease| !lease.item.is_empty()) => Kind::Tests,
+                _ => Kind::Commands,
+            };
         }
     }
 
@@ -88,7 +114,7 @@ impl Credits {
         let room = self.leases_max.saturating_sub(live).saturating_sub(unacknowledged);
         let wanted = target.saturating_sub(live).min(room);
         let news = wanted.saturating_sub(self.outstanding);
-        let low = if self.for_runners { self.slots.saturating_mul(2) - 1 } else { self.slots };
+        let low = if self.kind == Kind::Commands { self.slots } else { self.slots.saturating_mul(2) - 1 };
         let starving = live <= low && self.outstanding == 0;
         let more = news > 0 && (starving || news.saturating_mul(4) >= target);
         let less = self.outstanding > wanted.saturating_mul(2).saturating_add(self.slots);
@@ -178,6 +204,14 @@ mod tests {
         credits.ask(0, 0, None, false);
         credits.received(&vec![Lease { item: "t".into(), ..Lease::default() }; 4]);
         assert_eq!(credits.ask(4, 0, None, true), Some(2));
+    }
+
+    #[test]
+    fn tests_that_run_in_batches_are_asked_for_by_the_second_and_all_go_to_the_keeper() {
+        let mut credits = settled(2, 10_000, 100_000);
+        credits.received(&[Lease { item: "p t".into(), batched: true, ..Lease::default() }]);
+        assert_eq!(credits.ask(0, 0, None, false), Some(2 + 40));
+        assert!(credits.keeper_takes(1_000, 10_000_000, None));
     }
 
     #[test]

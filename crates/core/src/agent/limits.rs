@@ -6,6 +6,13 @@ use muster_proto::limits::{MESSAGE_BYTES_MAX, MESSAGE_TEXT_BYTES_MAX, OUTPUT_HEA
 pub const QUEUE_WORK_US: u64 = 100_000;
 /// Most leases queued for each slot, however short the tasks are.
 pub const QUEUE_PER_SLOT_MAX: u32 = 64;
+/// As `QUEUE_WORK_US`, of tests that a runner takes many of at once: a process for each batch costs more than their
+/// balance is worth, until the end is near.
+pub const QUEUE_BATCHED_WORK_US: u64 = 2_000_000;
+/// As `QUEUE_PER_SLOT_MAX`, of such tests.
+pub const QUEUE_BATCHED_PER_SLOT_MAX: u32 = 512;
+/// How many of them are asked for before anything is known of their length.
+pub const QUEUE_BATCHED_UNKNOWN_PER_SLOT: u32 = 16;
 /// Work that waits inside the keeper for each slot, so that a slot which falls free need not wait for the worker.
 pub const KEEPER_WORK_US: u64 = 20_000;
 /// Most attempts that wait inside the keeper for each slot.
@@ -41,5 +48,6 @@ const _: () = {
     assert!(KEEPER_WORK_US < QUEUE_WORK_US);
     assert!(REPORT_WAIT_MS <= REPORT_WAIT_MS_MAX && REPORT_WAIT_MS_MAX * 1_000 * 4 <= QUEUE_WORK_US);
     assert!(KEEPER_PER_SLOT_MAX < QUEUE_PER_SLOT_MAX);
+    assert!(QUEUE_PER_SLOT_MAX < QUEUE_BATCHED_PER_SLOT_MAX && QUEUE_WORK_US < QUEUE_BATCHED_WORK_US);
     assert!(CLOCK_ERROR_PERCENT < 100);
 };

@@ -5,8 +5,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, btree_set};
 
 use super::task::Task;
+use crate::limits::SHORT_TASK_US;
 
-/// Order of ready tasks: priority, handed back ones, longest first, index. Inside a group length does not count.
+/// Order of ready tasks: priority, handed back ones, longest first ([`length_us`]), index. Inside a group length does not
+/// count.
 pub(crate) type ReadyKey = (Reverse<i32>, Reverse<bool>, Reverse<u64>, u32);
 
 /// A group in the place of one task: its head, but as long as all that is ready of it.
@@ -34,8 +36,18 @@ impl Group {
 }
 
 fn key(task: &Task, index: u32) -> ReadyKey {
-    let expected_us = if task.group > 0 { 0 } else { task.expected_us };
-    (Reverse(task.priority), Reverse(task.front), Reverse(expected_us), index)
+    let length_us = if task.group > 0 { 0 } else { length_us(task.expected_us) };
+    (Reverse(task.priority), Reverse(task.front), Reverse(length_us), index)
+}
+
+/// A length as it counts for the order: to an eighth, and nothing if it is short. What is about as long keeps the order in
+/// which it was submitted, so that tests of one program stay together.
+fn length_us(expected_us: u64) -> u64 {
+    if expected_us < SHORT_TASK_US {
+        return 0;
+    }
+    let shift = expected_us.ilog2() - 3;
+    expected_us >> shift << shift
 }
 
 /// What a task counts for in the length of its group: of groups nothing is known of, the largest is the longest.

@@ -173,10 +173,13 @@ impl Task {
         spec
     }
 
-    /// Whether its process died when it was last executed to its end: it is to be alone in the next one.
-    pub fn crashed_last(&self) -> bool {
-        let unfinished = |outcome: &Outcome| matches!(outcome, Outcome::Lost | Outcome::Preempted | Outcome::Env);
-        self.attempts.iter().rev().map(outcome_of).find(|outcome| !unfinished(outcome)) == Some(Outcome::Crashed)
+    /// Whether its process died when it was last executed to its end, or it may have been what killed one: it is to be
+    /// alone in the next one.
+    pub fn is_suspect(&self) -> bool {
+        let suspect = |attempt: &Attempt| attempt.report.as_ref().is_some_and(|report| report.suspect);
+        let unfinished = |outcome: Outcome| matches!(outcome, Outcome::Lost | Outcome::Preempted | Outcome::Env);
+        let last = self.attempts.iter().rev().find(|attempt| suspect(attempt) || !unfinished(outcome_of(attempt)));
+        last.is_some_and(|attempt| suspect(attempt) || outcome_of(attempt) == Outcome::Crashed)
     }
 
     /// Number of its group in the run; 0 = none.

@@ -255,7 +255,7 @@ impl Keeper {
             self.watch_at_ms = now.monotonic_ms + WATCH_MS;
             self.watch(now)?;
         }
-        self.enforce_runners(now);
+        self.enforce_runners(now)?;
         let templates = self.runners.templates_mut().filter_map(|template| template.process.as_mut());
         for attempt in self.slots.iter_mut().filter_map(|slot| slot.attempt.as_mut()).chain(templates) {
             while let Some(due) = attempt.due(now.monotonic_ms) {
@@ -291,6 +291,9 @@ impl Keeper {
     fn watch(&mut self, now: Now) -> io::Result<()> {
         for slot in &mut self.slots {
             let Some(attempt) = &mut slot.attempt else { continue };
+            if slot.runner.as_ref().is_some_and(|runner| runner.unclaimed_bytes() > self.options.output_bytes_max) {
+                attempt.kill(StopCause::OutputLimit, now.monotonic_ms);
+            }
             match slot.scratch.bytes() {
                 Ok(bytes) if bytes > self.options.output_bytes_max => {
                     attempt.kill(StopCause::OutputLimit, now.monotonic_ms);

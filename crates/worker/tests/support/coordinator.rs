@@ -84,6 +84,7 @@ impl Coordinator {
             resources: vec![],
             data: muster_proto::layout::DataDir::new(dir.path()),
             keeper_command: vec![support::keeper_program().into()],
+            runner_command: Vec::new(),
         };
         let channel: Channel = Endpoint::from_shared(format!("http://{address}")).expect("an address").connect_lazy();
         let (shutdown, stopped) = oneshot::channel::<()>();

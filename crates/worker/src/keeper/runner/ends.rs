@@ -21,7 +21,7 @@ use muster_proto::v1::keeper_event;
 impl Keeper {
     /// The record of a test that its runner has given a result for.
     pub(super) fn ended_with(&mut self, slot: usize, current: Current, result: &TestResult) -> KeeperExited {
-        let wall_us = clock::monotonic_us().saturating_sub(current.started_us);
+        let wall_us = result.wall_us.unwrap_or_else(|| clock::monotonic_us().saturating_sub(current.started_us));
         let mut exited = KeeperExited {
             started_wall_ms: current.started_wall_ms,
             wall_us,
@@ -38,12 +38,19 @@ impl Keeper {
             TestOutcome::Passed => Outcome::Passed,
             TestOutcome::Failed => Outcome::Failed,
             TestOutcome::Skipped => Outcome::Skipped,
+            TestOutcome::Crashed => Outcome::Crashed,
+            TestOutcome::Suspect => Outcome::Preempted,
             TestOutcome::Env => Outcome::Env,
         });
+        if result.outcome == TestOutcome::Crashed {
+            exited.exit_code = result.exit_code.unwrap_or(-1);
+            (exited.signal, exited.core_dumped) = (result.signal, result.core_dumped);
+        }
+        exited.suspect = result.outcome == TestOutcome::Suspect;
         self.circumstances.look(&mut exited);
         let Some(runner) = &mut self.slots[slot].runner else { return exited };
         let (from, printed_bytes) = runner.printed(result.stdio_bytes);
-        if printed_bytes > 0 {
+        if printed_bytes > 0 && !result.stdio_other {
             let mut output = Output::of(&exited);
             output.add(&runner.stdio_path, from, printed_bytes);
             output.tell(&mut exited);
@@ -61,17 +68,23 @@ impl Keeper {
         let (code, signal) = process.root_status();
         let how =
             if signal == 0 { format!("exit code {code}") } else { format!("killed by {}", signals::name(signal)) };
-        let current = runner.current.take();
-        let forsaken = process.is_forsaken();
-        match current {
-            _ if forsaken => {}
-            Some(current) => {
-                let mut exited = crashed(process, &runner, current, &how);
-                self.circumstances.look(&mut exited);
-                self.ended.push(exited);
+        let in_flight = std::mem::take(&mut runner.current);
+        if process.is_forsaken() || (in_flight.is_empty() && runner.stopping && (code, signal) == (0, 0)) {
+            // Nobody is told, or there is nothing to tell.
+        } else if in_flight.is_empty() {
+            self.ended_between_tests(&runner, code, &how);
+        }
+        let alone = in_flight.len() == 1;
+        for current in in_flight.into_iter().filter(|_| !process.is_forsaken()) {
+            let innocent = if alone { None } else { innocent(process, &current) };
+            let mut exited = crashed(process, &runner, current, &how);
+            if let Some(suspect) = innocent {
+                exited.set_reported(Outcome::Preempted);
+                exited.suspect = suspect;
+                exited.message = format!("it was in flight with others when their process ended with {how}");
             }
-            None if runner.stopping && (code, signal) == (0, 0) => {}
-            None => self.ended_between_tests(&runner, code, &how),
+            self.circumstances.look(&mut exited);
+            self.ended.push(exited);
         }
         for suffix in ["", ".out", ".err"] {
             discard(&with_suffix(&runner.stdio_path, suffix));
@@ -82,7 +95,7 @@ impl Keeper {
                 self.link.push(keeper_event::Kind::Exited(not_started(&start)))?;
             }
         }
-        self.hand_back(runner);
+        self.hand_back(runner)?;
         self.finish_template(now, &run_id);
         Ok(())
     }
@@ -105,6 +118,18 @@ impl Keeper {
         if let Err(error) = copied {
             complain(&format!("what a runner printed is lost: {}: {error}", target.display()));
         }
+    }
+}
+
+/// Whether a test that was in flight with others when their process ended may have had no part in it: `Some(true)` if
+/// nobody knows whose fault it was, `None` if it was this one's, or all are treated alike.
+fn innocent(process: &Attempt, current: &Current) -> Option<bool> {
+    let ended_ms = process.root_ended_us() / 1_000;
+    match process.cause() {
+        StopCause::Timeout => current.until_ms.is_none_or(|until_ms| until_ms > ended_ms).then_some(false),
+        StopCause::Revoked => (!current.revoked).then_some(false),
+        StopCause::Unspecified | StopCause::OutputLimit => Some(true),
+        StopCause::Fenced | StopCause::SpawnFailed | StopCause::NotStarted => None,
     }
 }
 

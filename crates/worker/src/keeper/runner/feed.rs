@@ -12,10 +12,10 @@ use muster_proto::v1::Start;
 use super::super::attempt::spawn_failed;
 use super::super::main_loop::{Keeper, Now};
 use super::super::spawn::Failure;
-use super::pick::{Asking, is_shared, pick};
+use super::pick::{Asking, is_shared, pick, program_of, share};
 use super::process::{Runner, Stage, Stay};
 use super::templates::{Role, printed_to, text_of};
-use super::wire::{Item, Tell};
+use super::wire::{Item, Program, Tell};
 use crate::clock;
 use crate::limits::{RUNNER_CONNECT_MS_MAX, RUNNER_DEATHS_IDLE_MAX, RUNNER_HOLD_MS_MAX};
 
@@ -38,12 +38,12 @@ impl Keeper {
                 continue;
             };
             if let Some(start) = runner.reserved.take() {
-                self.feed(slot, start, now);
+                self.feed(slot, vec![start], now);
             } else if runner.isolated {
                 self.answer_nothing(slot, now, true);
             } else if let Some(at) = self.next_of(slot, now) {
-                let start = self.queue.remove(at).expect("picked from the queue");
-                self.feed(slot, start, now);
+                let batch = self.batch(slot, at);
+                self.feed(slot, batch, now);
             } else {
                 self.answer_nothing(slot, now, false);
             }
@@ -90,24 +90,39 @@ impl Keeper {
         start.group != 0 && self.slots.iter().filter_map(|slot| slot.runner.as_ref()).any(has)
     }
 
-    fn feed(&mut self, slot: usize, start: Start, now: Now) {
-        let pinned = self.is_pinned(start.task.unwrap_or_default().run);
+    /// Takes the test at this place out of the queue, and more of the same program behind it, if the runner takes more.
+    fn batch(&mut self, slot: usize, at: usize) -> Vec<Start> {
+        let takes = self.slots[slot].runner.as_ref().map_or(1, |runner| runner.takes as usize);
+        let chosen = if takes == 1 { vec![at] } else { share(&self.queue, at, takes, self.slots.len()) };
+        let taken = chosen.iter().rev().filter_map(|at| self.queue.remove(*at));
+        let mut batch: Vec<Start> = taken.collect();
+        batch.reverse();
+        batch
+    }
+
+    fn feed(&mut self, slot: usize, batch: Vec<Start>, now: Now) {
+        let Some(first) = batch.first() else { return };
+        let run = first.task.unwrap_or_default().run;
+        let (pinned, group) = (self.is_pinned(run), first.group);
         let (Some(runner), Some(hub)) = (&mut self.slots[slot].runner, &mut self.runners.hub) else { return };
-        let output = text_of(&start.output_path);
-        if let Some(directory) = Path::new(&output).parent() {
-            // If this fails, the runner cannot write either, and says so with the result.
-            let _ = std::fs::create_dir_all(directory);
-        }
-        let metrics = self.options.metrics_dir.join(start.token.to_string());
-        let metrics = text_of(metrics.as_os_str().as_bytes());
-        let item = Item { token: start.token, item: &start.item, output: &output, metrics: &metrics };
-        let told = hub.tell(runner.id, &Tell::Run { items: [item] });
-        (runner.wants, runner.holds_since_ms, runner.group) = (false, None, start.group);
+        let spec = self.contexts.get(&run).and_then(Option::as_ref).and_then(|context| context.told().runner.as_ref());
+        let mut programs = spec.into_iter().flat_map(|spec| &spec.programs);
+        let program = programs.find(|program| program.name == program_of(first));
+        let paths: Vec<(String, String)> =
+            batch.iter().map(|start| paths_of(start, &self.options.metrics_dir)).collect();
+        let items: Vec<Item<'_>> = batch
+            .iter()
+            .zip(&paths)
+            .map(|(start, (output, metrics))| Item { token: start.token, item: &start.item, output, metrics })
+            .collect();
+        let alone = runner.isolated || program.is_some_and(|program| program.alone);
+        let told = hub.tell(runner.id, &Tell::Run { items: &items, program: program.map(Program::of), alone });
+        (runner.wants, runner.holds_since_ms, runner.group) = (false, None, group);
         runner.stay = Stay::default();
-        if pinned && start.group != 0 {
-            runner.claims.insert(start.group);
+        if pinned && group != 0 {
+            runner.claims.insert(group);
         }
-        runner.fed.push_back(start);
+        runner.fed.extend(batch);
         if !told {
             self.runner_is_lost(slot, now);
         }
@@ -118,7 +133,7 @@ impl Keeper {
         let (Some(runner), Some(hub)) = (&mut self.slots[slot].runner, &mut self.runners.hub) else { return };
         let Some(since) = runner.holds_since_ms else {
             let ending = self.runners.templates.get(&runner.run_id).is_none_or(|template| template.ending);
-            if (last || ending) && runner.current.is_none() {
+            if (last || ending) && runner.current.is_empty() {
                 self.stop_runner(slot, now);
             }
             return;
@@ -136,7 +151,7 @@ impl Keeper {
     fn runner_is_lost(&mut self, slot: usize, now: Now) {
         let slot = &mut self.slots[slot];
         if let (Some(runner), Some(process)) = (&slot.runner, &mut slot.attempt)
-            && runner.current.is_none()
+            && runner.current.is_empty()
         {
             process.limit(now.monotonic_ms, crate::limits::RUNNER_RECONNECT_MS_MAX, 0);
         }
@@ -213,8 +228,9 @@ impl Keeper {
             reserved: None,
             isolated,
             fed: Default::default(),
-            current: None,
+            current: Vec::new(),
             wants: false,
+            takes: 1,
             holds_since_ms: None,
             group: group.unwrap_or(0),
             claims: group.into_iter().collect(),
@@ -285,4 +301,15 @@ impl Keeper {
             }
         }
     }
+}
+
+/// Where a test's output goes, and its metrics.
+fn paths_of(start: &Start, metrics_dir: &Path) -> (String, String) {
+    let output = text_of(&start.output_path);
+    if let Some(directory) = Path::new(&output).parent() {
+        // If this fails, the runner cannot write either, and says so with the result.
+        let _ = std::fs::create_dir_all(directory);
+    }
+    let metrics = metrics_dir.join(start.token.to_string());
+    (output, text_of(metrics.as_os_str().as_bytes()))
 }

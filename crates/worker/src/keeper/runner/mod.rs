@@ -99,13 +99,14 @@ impl Keeper {
     }
 
     /// What is due by time: a runner that has not come, and one that has held a teardown back for long enough.
-    pub(super) fn enforce_runners(&mut self, now: Now) {
+    pub(super) fn enforce_runners(&mut self, now: Now) -> io::Result<()> {
         for slot in 0..self.slots.len() {
             let Some(runner) = &self.slots[slot].runner else { continue };
             if runner.expected_until_ms.is_some_and(|until| until <= now.monotonic_ms) {
-                self.runner_never_came(slot, "it did not connect in time");
+                self.runner_never_came(slot, "it did not connect in time")?;
             }
         }
+        Ok(())
     }
 
     /// Stops a test that was handed to a runner. Whether it was.
@@ -122,7 +123,8 @@ impl Keeper {
                 }
                 return Ok(true);
             }
-            if runner.current.as_ref().is_some_and(|current| current.start.token == stop.token) {
+            if let Some(current) = runner.current.iter_mut().find(|current| current.start.token == stop.token) {
+                current.revoked |= !stop.unstarted_only;
                 if let Some(process) = slot.attempt.as_mut().filter(|_| !stop.unstarted_only) {
                     process.stop(StopCause::Revoked, now.monotonic_ms, stop.grace_ms);
                 }

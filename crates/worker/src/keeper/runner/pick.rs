@@ -32,6 +32,43 @@ pub(super) fn pick(queue: &VecDeque<Start>, asking: &Asking<'_>) -> Option<usize
     own().or_else(|| if asking.stays { None } else { fresh().or_else(stolen) })
 }
 
+/// Parts, for each slot, of the work that waits: a batch is one of them, so that batches get smaller towards the end, and
+/// slots are done at about the same time.
+const PARTS_PER_SLOT: u64 = 2;
+
+/// The positions of a batch: the test at `first`, and behind it those of the same program, up to a part of all that waits
+/// of the run. What nobody knows the length of is as long as the others on average.
+pub(super) fn share(queue: &VecDeque<Start>, first: usize, takes: usize, slots: usize) -> Vec<usize> {
+    let Some(head) = queue.get(first) else { return Vec::new() };
+    let run = head.task.unwrap_or_default().run;
+    let waiting = || queue.iter().filter(move |start| start.task.unwrap_or_default().run == run && is_shared(start));
+    let known = waiting().filter(|start| start.expected_us > 0);
+    let (count, sum_us) = known.fold((0u64, 0u64), |(count, sum), start| (count + 1, sum + start.expected_us));
+    let average_us = sum_us.checked_div(count).unwrap_or(1).max(1);
+    let length_us = |start: &Start| if start.expected_us > 0 { start.expected_us } else { average_us };
+    let parts = PARTS_PER_SLOT * slots.max(1) as u64;
+    let part_us = waiting().map(length_us).sum::<u64>().div_ceil(parts);
+    let belongs = |start: &Start| {
+        let same = (start.task.unwrap_or_default().run, start.group) == (run, head.group);
+        same && is_shared(start) && program_of(start) == program_of(head)
+    };
+    let (mut chosen, mut chosen_us) = (vec![first], length_us(head));
+    for (at, start) in queue.iter().enumerate().filter(|(at, start)| *at != first && belongs(start)) {
+        if chosen.len() >= takes || chosen_us + length_us(start) > part_us {
+            break;
+        }
+        chosen.push(at);
+        chosen_us += length_us(start);
+    }
+    chosen.sort_unstable();
+    chosen
+}
+
+/// The name of the program whose test it is, where a run has programs: the first word.
+pub(super) fn program_of(start: &Start) -> &str {
+    start.item.split(' ').next().unwrap_or_default()
+}
+
 /// A test that shares its process with others.
 pub(super) fn is_shared(start: &Start) -> bool {
     !start.item.is_empty() && !start.isolate
@@ -82,6 +119,32 @@ mod tests {
         let asking = Asking { run: 1, group: 3, stays: true, begun: &begun, taken: &taken, pinned: true };
         assert_eq!(pick(&waiting, &asking), None);
         assert_eq!(pick(&waiting, &Asking { stays: false, ..asking }), Some(1), "5 is another's");
+    }
+
+    fn of_programs(tests: &[(&str, u64)]) -> VecDeque<Start> {
+        let mut waiting = queue(&vec![(1, 0); tests.len()]);
+        for (start, (program, expected_us)) in waiting.iter_mut().zip(tests) {
+            (start.item, start.expected_us) = (format!("{program} t"), *expected_us);
+        }
+        waiting
+    }
+
+    #[test]
+    fn a_batch_is_a_part_of_the_work_that_waits_and_of_one_program() {
+        let unknown = of_programs(&[("a", 0); 40]);
+        assert_eq!(share(&unknown, 0, 100, 2), (0..10).collect::<Vec<_>>());
+        assert_eq!(share(&unknown, 0, 3, 2), [0, 1, 2], "no more than the runner takes");
+        assert_eq!(share(&of_programs(&[("a", 0), ("b", 0), ("a", 0), ("a", 0)]), 2, 100, 1), [0, 2]);
+    }
+
+    #[test]
+    fn long_tests_are_alone_in_their_batch_and_short_ones_share_it() {
+        let mut tests = vec![("a", 1_000_000), ("a", 900_000)];
+        tests.extend([("a", 10_000); 100]);
+        let waiting = of_programs(&tests);
+        assert_eq!(share(&waiting, 0, 1_000, 2), [0]);
+        let short = of_programs(&tests[2..]);
+        assert_eq!(share(&short, 0, 1_000, 2).len(), 25);
     }
 
     #[test]

@@ -42,11 +42,15 @@ pub(crate) struct Template {
     pub(super) runners_exit_code: i32,
 }
 
-/// The test that is in flight.
+/// A test that is in flight.
 pub(super) struct Current {
     pub(super) start: Start,
     pub(super) started_us: u64,
     pub(super) started_wall_ms: u64,
+    /// Its end, on the monotonic clock, if it has a time limit.
+    pub(super) until_ms: Option<u64>,
+    /// It was told to stop.
+    pub(super) revoked: bool,
 }
 
 /// A process that executes tests of a run in a slot. Its process is the slot's attempt, from when it is known on.
@@ -62,9 +66,12 @@ pub(crate) struct Runner {
     pub(super) isolated: bool,
     /// Handed over and not begun.
     pub(super) fed: VecDeque<Start>,
-    pub(super) current: Option<Current>,
-    /// It has asked for a test and got no answer.
+    /// In flight: one, unless its program runs several of a batch side by side.
+    pub(super) current: Vec<Current>,
+    /// It has asked for tests and got no answer.
     pub(super) wants: bool,
+    /// How many at once it has asked for.
+    pub(super) takes: u32,
     /// Since when it holds a teardown back until it knows what comes next.
     pub(super) holds_since_ms: Option<u64>,
     /// Of the test that was handed over last.
@@ -84,12 +91,30 @@ pub(crate) struct Runner {
 impl Runner {
     /// Nothing is in flight, and nothing was handed over.
     pub(super) fn is_idle(&self) -> bool {
-        self.current.is_none() && self.fed.is_empty() && self.reserved.is_none()
+        self.current.is_empty() && self.fed.is_empty() && self.reserved.is_none()
     }
 
     /// It waits for something to do.
     pub(super) fn is_free(&self) -> bool {
         self.wants && self.is_idle() && !self.stopping
+    }
+
+    /// Takes a test that was handed over, whatever its place.
+    pub(super) fn take_fed(&mut self, token: u64) -> Option<Start> {
+        let at = self.fed.iter().position(|start| start.token == token)?;
+        self.fed.remove(at)
+    }
+
+    /// Takes a test that is in flight.
+    pub(super) fn take_current(&mut self, token: u64) -> Option<Current> {
+        let at = self.current.iter().position(|current| current.start.token == token)?;
+        Some(self.current.remove(at))
+    }
+
+    /// Bytes that it has printed and that belong to no test yet.
+    pub(crate) fn unclaimed_bytes(&self) -> u64 {
+        let size = self.stdio.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |metadata| metadata.len());
+        size.saturating_sub(self.stdio_told_bytes)
     }
 
     /// What it has printed since its last test, up to `until` bytes in all: from where, and how many bytes.

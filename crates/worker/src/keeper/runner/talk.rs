@@ -4,6 +4,7 @@ use std::io;
 
 use muster_proto::v1::{KeeperStarted, Start, StopCause, keeper_event};
 
+use super::super::attempt::{Attempt, not_started};
 use super::super::complain;
 use super::super::main_loop::{Keeper, Now};
 use super::process::{Current, Runner, Stage};
@@ -20,23 +21,25 @@ impl Keeper {
             let slot = self.slots.iter().position(|slot| slot.runner.as_ref().is_some_and(|runner| runner.id == id));
             match slot {
                 Some(slot) => self.runner_said(slot, now, said)?,
-                None => self.template_said(id, now, said),
+                None => self.template_said(id, now, said)?,
             }
         }
         Ok(())
     }
 
-    fn template_said(&mut self, id: u64, now: Now, said: Option<Said>) {
+    fn template_said(&mut self, id: u64, now: Now, said: Option<Said>) -> io::Result<()> {
         if let Some(Said::ForkFailed { id, why }) = &said {
             let slot = self.slots.iter().position(|slot| slot.runner.as_ref().is_some_and(|at| at.id == *id));
-            return slot.into_iter().for_each(|slot| self.runner_never_came(slot, why));
+            return slot.map_or(Ok(()), |slot| self.runner_never_came(slot, why));
         }
-        let Some(template) = self.runners.templates.values_mut().find(|template| template.id == id) else { return };
+        let Some(template) = self.runners.templates.values_mut().find(|template| template.id == id) else {
+            return Ok(());
+        };
         match said {
             Some(Said::Hello(_)) => {}
             Some(Said::Ready { fork, why }) => {
                 template.stage = Stage::Ready { fork };
-                if !fork {
+                if !fork && !why.is_empty() {
                     complain(&format!("each runner loads the suite by itself: {why}"));
                 }
             }
@@ -50,12 +53,13 @@ impl Keeper {
                 }
             }
         }
+        Ok(())
     }
 
     fn runner_said(&mut self, slot: usize, now: Now, said: Option<Said>) -> io::Result<()> {
         match said {
-            Some(Said::Hello(hello)) => self.runner_came(slot, now, &hello),
-            Some(Said::Want {}) => self.runner_wants(slot, now),
+            Some(Said::Hello(hello)) => return self.runner_came(slot, now, &hello),
+            Some(Said::Want { items }) => self.runner_wants(slot, now, items),
             Some(Said::Start { token }) => return self.test_begins(slot, now, token),
             Some(Said::Result(result)) => self.test_ended(slot, now, &result),
             Some(Said::Ready { .. } | Said::ForkFailed { .. }) => {
@@ -67,7 +71,7 @@ impl Keeper {
     }
 
     /// It has connected, perhaps again.
-    fn runner_came(&mut self, slot: usize, now: Now, hello: &Hello) {
+    fn runner_came(&mut self, slot: usize, now: Now, hello: &Hello) -> io::Result<()> {
         let pid = hello.pid;
         let process = match self.slots[slot].attempt {
             Some(_) => None,
@@ -84,7 +88,7 @@ impl Keeper {
         let slot = &mut self.slots[slot];
         match (process, &mut slot.attempt) {
             (Some(process), _) => slot.attempt = Some(process),
-            (None, Some(process)) if slot.runner.as_ref().is_some_and(|runner| runner.current.is_none()) => {
+            (None, Some(process)) if slot.runner.as_ref().is_some_and(|runner| runner.current.is_empty()) => {
                 process.unlimit();
             }
             (None, _) => {}
@@ -97,16 +101,17 @@ impl Keeper {
                 runner.reserved = runner.fed.pop_front();
             }
         }
+        Ok(())
     }
 
-    fn runner_wants(&mut self, slot: usize, now: Now) {
+    fn runner_wants(&mut self, slot: usize, now: Now, items: u32) {
         let slot = &mut self.slots[slot];
         let Some(runner) = &mut slot.runner else { return };
         if runner.stopping {
             return;
         }
-        runner.wants = true;
-        if runner.current.is_some() {
+        (runner.wants, runner.takes) = (true, items);
+        if !runner.current.is_empty() {
             runner.holds_since_ms = Some(now.monotonic_ms);
             slot.attempt.iter_mut().for_each(|process| process.unlimit());
         }
@@ -115,22 +120,22 @@ impl Keeper {
     fn test_begins(&mut self, slot_number: usize, now: Now, token: u64) -> io::Result<()> {
         let slot = &mut self.slots[slot_number];
         let (Some(runner), Some(process)) = (&mut slot.runner, &mut slot.attempt) else { return Ok(()) };
-        let expected = runner.current.is_none() && runner.fed.front().is_some_and(|start| start.token == token);
-        let Some(start) = expected.then(|| runner.fed.pop_front()).flatten() else {
+        let Some(start) = runner.take_fed(token) else {
             self.runner_is_confused(slot_number, now, &format!("the start of test {token}, which it was not given"));
             return Ok(());
         };
         if runner.stdio.is_none() {
             runner.stdio = std::fs::File::open(&runner.stdio_path).ok();
         }
-        process.limit(now.monotonic_ms, start.timeout_ms, start.grace_ms);
         let revoked = self.runners.revoked.remove(&token);
         if revoked {
             process.stop(StopCause::Revoked, now.monotonic_ms, start.grace_ms);
         }
+        let until_ms = (start.timeout_ms > 0).then(|| now.monotonic_ms.saturating_add(start.timeout_ms));
         let (started_us, started_wall_ms) = (clock::monotonic_us(), clock::wall_ms());
         let started = KeeperStarted { token, pid: process.pid.unsigned_abs(), slot: slot_number as u32 };
-        runner.current = Some(Current { start, started_us, started_wall_ms });
+        runner.current.push(Current { start, started_us, started_wall_ms, until_ms, revoked });
+        limit(runner, process, now);
         self.link.push(keeper_event::Kind::Started(started))
     }
 
@@ -138,13 +143,15 @@ impl Keeper {
         let slot = &mut self.slots[slot_number];
         let current = slot.runner.as_mut().and_then(|runner| {
             runner.holds_since_ms = None;
-            runner.current.take_if(|current| current.start.token == result.token)
+            runner.take_current(result.token)
         });
         let Some(current) = current else {
             let what = format!("the result of test {}, which is not in flight", result.token);
             return self.runner_is_confused(slot_number, now, &what);
         };
-        slot.attempt.iter_mut().for_each(|process| process.unlimit());
+        if let (Some(runner), Some(process)) = (&slot.runner, &mut slot.attempt) {
+            limit(runner, process, now);
+        }
         if let Some(runner) = &slot.runner
             && let Some(template) = self.runners.templates.get_mut(&runner.run_id)
         {
@@ -165,30 +172,49 @@ impl Keeper {
         let Slotted { runner: Some(runner), process: Some(process) } = Slotted::of(&mut self.slots[slot]) else {
             return;
         };
-        if runner.current.is_none() {
+        if runner.current.is_empty() {
             process.limit(now.monotonic_ms, RUNNER_RECONNECT_MS_MAX, 0);
         }
     }
 
     /// There is no process behind a runner: it could not be made, or was gone before it said hello.
-    pub(super) fn runner_never_came(&mut self, slot: usize, why: &str) {
-        let Some(runner) = self.slots[slot].runner.take() else { return };
+    pub(super) fn runner_never_came(&mut self, slot: usize, why: &str) -> io::Result<()> {
+        let Some(runner) = self.slots[slot].runner.take() else { return Ok(()) };
         complain(&format!("the runner of slot {slot} did not come: {why}"));
         self.runner_died_idle(&runner.run_id.clone(), why);
-        self.hand_back(runner);
+        self.hand_back(runner)
     }
 
-    /// What was handed to a runner and not begun waits again, in front.
-    pub(super) fn hand_back(&mut self, mut runner: Runner) {
+    /// What was handed to a runner and not begun waits again, in front; what must not run any more is over.
+    pub(super) fn hand_back(&mut self, mut runner: Runner) -> io::Result<()> {
         let unstarted: Vec<Start> = runner.fed.drain(..).chain(runner.reserved.take()).collect();
-        unstarted.into_iter().rev().for_each(|start| self.queue.push_front(start));
+        for start in unstarted.into_iter().rev() {
+            if self.runners.revoked.remove(&start.token) {
+                self.link.push(keeper_event::Kind::Exited(not_started(&start)))?;
+            } else {
+                self.queue.push_front(start);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sets the time limit of a runner's process to the first one of the tests that are in flight in it.
+fn limit(runner: &Runner, process: &mut Attempt, now: Now) {
+    let first = runner.current.iter().filter_map(|current| Some((current.until_ms?, current.start.grace_ms))).min();
+    match first {
+        // One that is over already is due at once; zero would mean no limit.
+        Some((until_ms, grace_ms)) => {
+            process.limit(now.monotonic_ms, until_ms.saturating_sub(now.monotonic_ms).max(1), grace_ms);
+        }
+        None => process.unlimit(),
     }
 }
 
 /// Both halves of a slot that has a runner.
 struct Slotted<'a> {
     runner: Option<&'a mut Runner>,
-    process: Option<&'a mut super::super::attempt::Attempt>,
+    process: Option<&'a mut Attempt>,
 }
 
 impl<'a> Slotted<'a> {

@@ -63,6 +63,12 @@ impl Keeper {
             runners_exit_code: 0,
         };
         let spec = run.runner.clone().unwrap_or_default();
+        if !spec.programs.is_empty() {
+            // There is nothing to load: each runner is started when it is needed.
+            template.stage = Stage::Ready { fork: false };
+            self.runners.templates.insert(run.run_id.clone(), template);
+            return Ok(());
+        }
         let started = printed_to(&template.output_path).and_then(|output| {
             let role = Role::Template { collect_socket };
             self.spawn_runner_process(&mut template.context, &spec, id, role, &output)
@@ -171,15 +177,16 @@ impl Keeper {
     pub(in super::super) fn end_runners(&mut self, now: Now, run_id: &str) -> io::Result<()> {
         let Some(template) = self.runners.templates.get_mut(run_id) else { return self.tell_ended(run_id, -1, 0) };
         template.ending = true;
-        if template.process.is_none() {
-            self.runners.templates.remove(run_id);
-            return self.tell_ended(run_id, -1, 0);
-        }
+        let gone = template.process.is_none();
         for slot in 0..self.slots.len() {
             let of_run = |runner: &super::Runner| runner.run_id == run_id && runner.is_free();
             if self.slots[slot].runner.as_ref().is_some_and(of_run) {
                 self.stop_runner(slot, now);
             }
+        }
+        if gone {
+            self.runners.templates.remove(run_id);
+            return self.tell_ended(run_id, -1, 0);
         }
         self.finish_template(now, run_id);
         Ok(())

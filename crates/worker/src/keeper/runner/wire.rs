@@ -1,6 +1,7 @@
 //! What runners and the keeper say to one another, as `docs/runner-protocol.md` has it.
 
 use bytes::{Buf, BytesMut};
+use muster_proto::v1::TestProgram;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::RUNNER_FRAME_BYTES_MAX;
@@ -21,7 +22,11 @@ pub(super) enum Said {
         id: u64,
         why: String,
     },
-    Want {},
+    Want {
+        /// Most tests at once.
+        #[serde(default = "one")]
+        items: u32,
+    },
     Start {
         token: u64,
     },
@@ -34,6 +39,10 @@ pub(super) struct Hello {
     pub(super) id: u64,
     pub(super) key: String,
     pub(super) pid: i32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// How a test ended.
@@ -55,6 +64,14 @@ pub(super) struct TestResult {
     pub(super) output_lost: bool,
     /// Size of the runner's own output so far.
     pub(super) stdio_bytes: Option<u64>,
+    /// What came to it since then is not this test's.
+    pub(super) stdio_other: bool,
+    /// How long it took, where the runner knows better.
+    pub(super) wall_us: Option<u64>,
+    /// Of the process that it took with it.
+    pub(super) exit_code: Option<i32>,
+    pub(super) signal: u32,
+    pub(super) core_dumped: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -63,6 +80,10 @@ pub(super) enum TestOutcome {
     Passed,
     Failed,
     Skipped,
+    /// It took the process with it in which it ran.
+    Crashed,
+    /// It was in flight with others when their process died, and which of them was to blame is not known.
+    Suspect,
     #[default]
     Env,
 }
@@ -80,7 +101,7 @@ pub(super) enum TestExpectation {
 pub(super) enum Tell<'a> {
     Fork { id: u64, slot: u64, slots: u64, stdio: &'a str, cookie: &'a str },
     Finish {},
-    Run { items: [Item<'a>; 1] },
+    Run { items: &'a [Item<'a>], program: Option<Program<'a>>, alone: bool },
     Drained {},
     Stop {},
 }
@@ -92,6 +113,24 @@ pub(super) struct Item<'a> {
     pub(super) item: &'a str,
     pub(super) output: &'a str,
     pub(super) metrics: &'a str,
+}
+
+/// The program whose tests they are, where a runner executes those of several.
+#[derive(Debug, Serialize)]
+pub(super) struct Program<'a> {
+    pub(super) name: &'a str,
+    pub(super) argv: &'a [String],
+    pub(super) cwd: &'a str,
+    pub(super) env: Vec<(&'a str, &'a str)>,
+    pub(super) dialect: &'a str,
+}
+
+impl<'a> Program<'a> {
+    pub(super) fn of(program: &'a TestProgram) -> Self {
+        let TestProgram { name, argv, cwd, env, dialect, .. } = program;
+        let env = env.iter().map(|variable| (variable.key.as_str(), variable.value.as_str())).collect();
+        Self { name, argv, cwd, env, dialect }
+    }
 }
 
 /// The other side does not speak this protocol.
@@ -161,7 +200,7 @@ mod tests {
             assert_eq!(take(&mut read).expect("no error yet"), None);
         }
         read.extend_from_slice(&whole[whole.len() - 1..]);
-        assert_eq!(take(&mut read).expect("whole"), Some(Said::Want {}));
+        assert_eq!(take(&mut read).expect("whole"), Some(Said::Want { items: 1 }));
         assert!(take(&mut frame(r#"{"type":"rubbish"}"#)).is_err());
         assert!(take(&mut frame("rubbish")).is_err());
         assert!(take(&mut BytesMut::from(&u32::MAX.to_be_bytes()[..])).is_err());
