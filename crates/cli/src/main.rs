@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use muster_frameworks::cargo::capture;
 
 /// Threads beside the one that reports: one for the log and the coordinator, one for the worker and connections.
 const RUNTIME_THREADS: usize = 2;
@@ -22,10 +23,16 @@ const RUNTIME_THREADS: usize = 2;
 const RUNTIME_END: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
-    // Before anything else: a keeper has one thread, and no arguments that people write.
-    let mut words = std::env::args_os().skip(1);
-    if words.next().is_some_and(|word| word == host::hosting::KEEPER) {
-        return muster_worker::keeper_main(words);
+    // Before anything else: these have one thread, and no arguments that people write.
+    let mut words = std::env::args_os();
+    if words.next().is_some_and(|program| capture::is_rustdoc(&program)) {
+        return capture::rustdoc_main(words);
+    }
+    match words.next().as_ref().and_then(|word| word.to_str()) {
+        Some(host::hosting::KEEPER) => return muster_worker::keeper_main(words),
+        Some(host::hosting::RUNNER) => return muster_runner::main(),
+        Some(cmd::CAPTURE) => return capture::program_main(words),
+        _ => {}
     }
     let cli = args::Cli::parse();
     trace();

@@ -10,9 +10,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("raft", &["core", "proto"]),
     ("coordinator", &["raft", "core", "proto"]),
     ("frameworks", &["proto"]),
+    ("runner", &["frameworks"]),
     ("worker", &["core", "proto", "frameworks"]),
     ("client", &["proto"]),
-    ("cli", &["proto", "core", "raft", "coordinator", "worker", "frameworks", "client"]),
+    ("cli", &["proto", "core", "raft", "coordinator", "worker", "frameworks", "runner", "client"]),
     ("sim", &["proto", "core", "raft", "coordinator", "worker", "frameworks", "client"]),
     ("tidy", &[]),
 ];

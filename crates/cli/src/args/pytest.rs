@@ -10,9 +10,6 @@ const HEADING: &str = "Options for pytest";
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct PytestArgs {
-    /// Take the tests for those of this framework, instead of finding out
-    #[arg(long, help_heading = HEADING, value_name = "NAME", conflicts_with_all = ["cmds", "each"])]
-    pub(crate) framework: Option<FrameworkChoice>,
     /// Interpreter that has pytest [default: VIRTUAL_ENV, else .venv or venv in the project, else python3 in PATH]
     #[arg(long, help_heading = HEADING, value_name = "PATH", conflicts_with_all = ["cmds", "each"])]
     pub(crate) python: Option<PathBuf>,
@@ -28,15 +25,6 @@ pub(crate) struct PytestArgs {
     /// Let the process of each slot load the suite by itself, instead of forking it from one that has
     #[arg(long, help_heading = HEADING, conflicts_with_all = ["cmds", "each"])]
     pub(crate) no_fork: bool,
-}
-
-/// `--framework`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum FrameworkChoice {
-    /// Python's pytest
-    Pytest,
-    /// None: say what to run with --cmds or --each
-    Command,
 }
 
 /// `--group-by`.

@@ -18,18 +18,25 @@ const RETRIES_MAX: i64 = 100;
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  muster run                                        the tests of a project that has pytest
+  muster run                                        the tests of a project: pytest, cargo
   muster run tests/unit -k 'not slow' -- -p no:randomly
+  muster run -- --workspace --features full -- --skip slow     arguments for cargo, and for its test harness
   muster run --cmds jobs.txt --slots 4
   muster run --cmds - --shell --timeout 30s < jobs.sh
   muster run --each 'tests/**/*.sh' --retries 2 -- bash {}
   muster run --cmds jobs.txt --run-id nightly-7     again with the same id: goes on where it was")]
 pub(crate) struct RunArgs {
-    /// Tests for pytest: files, directories, node ids [default: what pytest finds]
+    /// For pytest files, directories, node ids; for cargo a directory with a Cargo.toml [default: what the framework finds]
     #[arg(value_name = "PATH", conflicts_with_all = ["cmds", "each"])]
     pub(crate) paths: Vec<OsString>,
     #[command(flatten)]
     pub(crate) what: Selection,
+    /// Run the tests of this framework, where a project has those of several, or it is not recognised: cargo, pytest
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["cmds", "each"])]
+    pub(crate) framework: Option<String>,
+    /// How far tests are kept apart: in processes that are shared by many, or each in a process of its own (cargo)
+    #[arg(long, value_name = "HOW", default_value = "batch", conflicts_with_all = ["cmds", "each"])]
+    pub(crate) isolate: Isolate,
     #[command(flatten)]
     pub(crate) pytest: PytestArgs,
     #[command(flatten)]
@@ -43,11 +50,11 @@ pub(crate) struct RunArgs {
     pub(crate) run_id: Option<String>,
     /// Environment variables for commands, besides the usual ones (PATH, HOME, LANG, ...; --help lists them): NAME or
     /// a pattern such as 'AWS_*' lets through what is set here, NAME=VALUE sets. '*' lets everything through, as it is
-    /// for pytest
+    /// for tests of a framework
     #[arg(long, value_name = "NAME[=VALUE]", long_help = env_help(),
           value_parser = OsStringValueParser::new().try_map(|text| EnvOption::parse(&text)))]
     pub(crate) env: Vec<EnvOption>,
-    /// After `--`: arguments for pytest; with --each, the command for each file, {} stands for the file
+    /// After `--`: arguments for pytest or cargo; with --each, the command for each file, {} stands for the file
     #[arg(last = true, value_name = "ARGUMENT", conflicts_with = "cmds")]
     pub(crate) command: Vec<OsString>,
 }
@@ -125,6 +132,15 @@ pub(crate) struct ReportArgs {
     pub(crate) no_progress: bool,
 }
 
+/// `--isolate`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Isolate {
+    /// Tests share processes, as the framework itself has it
+    Batch,
+    /// Each test has a process of its own
+    Process,
+}
+
 /// `--flaky`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Flaky {
@@ -175,7 +191,7 @@ fn env_help() -> String {
         "Environment variables for the tasks: NAME or a pattern such as 'AWS_*' lets through what is set here, \
          NAME=VALUE sets; '*' lets everything through. The environment is stored with the run, so that it is the same \
          wherever and whenever a task runs.\n\n\
-         Tests of pytest get all of it, as they do from pytest itself, except what is called MUSTER_*.\n\n\
+         Tests of a framework get all of it, as they do from the framework itself, except what is called MUSTER_*.\n\n\
          Commands get only what is named, so that secrets stay out. Let through anyway: {}.\n\n\
          Except what looks like a secret: {}.",
         ALLOWED_BY_DEFAULT.join(" "),

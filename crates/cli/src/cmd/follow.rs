@@ -50,6 +50,34 @@ enum Happened {
     Tick,
 }
 
+/// A session for a run that is not there yet: what is to be run is still being found out.
+pub(crate) struct Early {
+    session: Arc<Session>,
+    said: Said,
+}
+
+impl Early {
+    /// Not connected.
+    pub(crate) fn new(context: &Context, hosting: &Hosting) -> Self {
+        let (session, said) = Session::new(context.place.clone(), hosting.slots);
+        Self { session: Arc::new(session), said }
+    }
+
+    /// Connects beside what the caller does next.
+    pub(crate) fn connect(&self) {
+        let session = self.session.clone();
+        tokio::spawn(async move {
+            // Whoever needs the connection asks again, and is told why there is none.
+            let _ = session.client().await;
+        });
+    }
+
+    /// It was not needed.
+    pub(crate) async fn leave(self) {
+        self.session.leave().await;
+    }
+}
+
 impl<'a> Follow<'a> {
     /// Makes the reports and takes signals over; nothing is connected yet.
     ///
@@ -62,9 +90,21 @@ impl<'a> Follow<'a> {
         run_id: &str,
         fresh: bool,
     ) -> Result<Self, Failure> {
+        Self::begin_with(context, Early::new(context, hosting), reports, run_id, fresh)
+    }
+
+    /// The same, with a session that may be connecting already.
+    ///
+    /// # Errors
+    /// As of [`Self::begin`].
+    pub(crate) fn begin_with(
+        context: &'a Context,
+        Early { session, said }: Early,
+        reports: &ReportArgs,
+        run_id: &str,
+        fresh: bool,
+    ) -> Result<Self, Failure> {
         let reporting = Reporting::create(context, reports, run_id, fresh)?;
-        let (session, said) = Session::new(context.place.clone(), hosting.slots);
-        let session = Arc::new(session);
         let interrupts = Interrupts::watch(&session)?;
         let run_id = run_id.to_owned();
         Ok(Self { context, session, said, interrupts, reporting, run_id, loaded: None, whole_outputs: false })

@@ -5,9 +5,11 @@ pub(crate) mod bench;
 mod cancel;
 mod completions;
 mod follow;
+mod framework;
 mod logs;
 mod man;
 mod outputs;
+mod programs;
 mod pytest;
 mod reporting;
 mod rerun;
@@ -20,6 +22,8 @@ mod submit;
 mod tasks;
 mod why;
 mod workers;
+
+pub(crate) use programs::CAPTURE;
 
 use crate::args::{Cli, Command, Global, OutputForm};
 use crate::exit_code::CommandResult;
@@ -56,7 +60,7 @@ pub(crate) async fn run(cli: Cli) -> CommandResult {
     let screen = Screen::of_stdout(cli.global.color);
     let context = Context { global: cli.global, place, screen };
     match cli.command {
-        Command::Run(args) => run::run(&context, *args).await,
+        Command::Run(args) => Box::pin(run::run(&context, *args)).await,
         Command::Attach(args) => attach::attach(&context, &args).await,
         Command::Rerun(args) => rerun::rerun(&context, &args).await,
         Command::Cancel(args) => cancel::cancel(&context, &args).await,

@@ -12,7 +12,7 @@ use crate::report::failure;
 
 /// Whether the tasks of a run are tests of a framework.
 pub(super) fn is_framework(run: &RunSummary) -> bool {
-    run.options.as_ref().is_some_and(|options| options.framework == Framework::Pytest.name())
+    run.options.as_ref().is_some_and(|options| options.framework != Framework::Command.name())
 }
 
 /// What to ask for to show a row's failure whole; `None` where the row holds all of it, or it is too large for that.

@@ -1,14 +1,18 @@
 //! `muster rerun RUN [--failed]`: a new run of the same tasks, or of those that did not pass.
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use muster_proto::v1::{ListTasksRequest, OpenRun, TaskSpec, Verdict};
 
-use super::submit::{Submission, client_name, new_run_id, submit_and_follow};
-use super::{Context, pytest, resolve};
+use super::follow::Follow;
+use super::submit::{Submission, client_name, new_run_id, submit, submit_and_follow};
+use super::{Context, programs, pytest, resolve};
 use crate::args::RerunArgs;
-use crate::exit_code::{CommandResult, Failure};
+use crate::exit_code::{CommandResult, Failure, INCOMPLETE};
 use crate::host::Reader;
+use crate::report::Event;
 
 pub(crate) async fn rerun(context: &Context, args: &RerunArgs) -> CommandResult {
     let mut reader = Reader::open(&context.place).await?;
@@ -31,13 +35,49 @@ pub(crate) async fn rerun(context: &Context, args: &RerunArgs) -> CommandResult 
     let mut options = run.options.clone().unwrap_or_default();
     options.description = what.clone();
     let headline = format!("{what} · {} of {} tasks", tasks.len(), run.ledger.unwrap_or_default().selected);
-    let is_pytest = options.runner.is_some();
+    let runner = options.runner.clone();
     let open = OpenRun { run_id, client: client_name(), project: run.project, options: Some(options) };
-    if is_pytest {
-        return pytest::rerun(context, args, open, tasks, headline).await;
-    }
-    let submission = Submission { open, tasks, headline, fresh: true };
+    let submission = match runner {
+        None => Submission { open, tasks, headline, fresh: true },
+        Some(spec) => match programs::Asked::of(&spec) {
+            Some(asked) => return built_again(context, args, asked, open, tasks, headline).await,
+            None => return pytest::rerun(context, args, open, tasks, headline).await,
+        },
+    };
     submit_and_follow(context, &args.hosting, &args.reports, submission).await
+}
+
+/// Builds and lists anew, and runs of the tasks those that are still there. One that is not there any more has no result,
+/// so the run is not green.
+async fn built_again(
+    context: &Context,
+    args: &RerunArgs,
+    asked: programs::Asked,
+    mut open: OpenRun,
+    tasks: Vec<TaskSpec>,
+    headline: String,
+) -> CommandResult {
+    let mut options = open.options.take().unwrap_or_default();
+    let cwd = PathBuf::from(std::ffi::OsStr::from_bytes(&options.cwd));
+    let framework = asked.framework.clone();
+    let selected = programs::select(&cwd, asked).await?;
+    options.runner = selected.runner;
+    let (tasks, gone) = programs::still_there(tasks, selected.tasks);
+    let (missing, names) = (gone.len(), resolve::some(gone.into_iter()));
+    if tasks.is_empty() {
+        return Err(Failure::nothing_selected(format!(
+            "nothing selected: {framework} finds none of these any more: {names}"
+        )));
+    }
+    let mut follow = Follow::begin(context, &args.hosting, &args.reports, &open.run_id, true)?;
+    if missing > 0 {
+        let line = format!("{missing} of the tests to run again are not found any more, and have no result: {names}");
+        follow.reporting.reports.tell(Event::Say(&format!("WARNING {line}")));
+        follow.reporting.spoil(INCOMPLETE, line);
+    }
+    let open = OpenRun { options: Some(options), ..open };
+    follow.session.client().await?;
+    submit(follow, Submission { open, tasks, headline, fresh: true }).await
 }
 
 async fn tasks_again(reader: &mut Reader, run_id: &str, failed: bool) -> Result<Vec<TaskSpec>, Failure> {

@@ -3,23 +3,53 @@
 
 use muster_proto::v1::{ListTasksRequest, OpenRun, RunSummary, TaskSpec, Verdict};
 
+use super::follow::Early;
+use super::framework::{self, Chosen};
 use super::selection::{self, Selected};
-use super::submit::{Submission, client_name, new_run_id, submit_and_follow};
-use super::{Context, attach, pytest};
+use super::submit::{Submission, client_name, follow_early, new_run_id, submit_and_follow};
+use super::{Context, attach, programs, pytest};
 use crate::args::RunArgs;
+use crate::args::run::Isolate;
+use crate::environment;
 use crate::exit_code::{CommandResult, Failure};
 use crate::host::Reader;
 use crate::limits::ENV_OPTIONS_MAX;
+use crate::out;
 
 pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
     if args.env.len() > ENV_OPTIONS_MAX {
         return Err(Failure::usage(format!("{} --env options; {ENV_OPTIONS_MAX} at most", args.env.len())));
     }
-    if args.what.cmds.is_none() && args.what.each.is_none() {
-        return pytest::run(context, &args).await;
+    let early = Early::new(context, &args.hosting);
+    let selected = if args.what.cmds.is_some() || args.what.each.is_some() {
+        selection::select(&args)?
+    } else {
+        let (chosen, note) = framework::choose(&args, &context.place)?;
+        if let Some(note) = note {
+            out::complain(&note);
+        }
+        let (framework, path) = match chosen {
+            Chosen::Pytest => return pytest::run(context, &args).await,
+            Chosen::Programs { framework, path } => (framework, path),
+        };
+        let isolate = args.isolate == Isolate::Process;
+        let asked = programs::Asked { framework, path, isolate, words: args.command.clone() };
+        if args.run_id.is_none() {
+            early.connect();
+        }
+        match programs::select(&context.place.cwd, asked).await {
+            Ok(selected) => selected,
+            Err(failure) => {
+                early.leave().await;
+                return Err(failure);
+            }
+        }
+    };
+    let mut options = selection::options(&args, &context.place, &selected.description);
+    if let Some(runner) = &selected.runner {
+        let env = environment::select_all(std::env::vars_os(), &args.env);
+        options = programs::with_runner(options, runner.clone(), env);
     }
-    let selected = selection::select(&args)?;
-    let options = selection::options(&args, &context.place, &selected.description);
     let run_id = args.run_id.clone().unwrap_or_else(new_run_id);
     let open =
         OpenRun { run_id, client: client_name(), project: context.place.project.clone(), options: Some(options) };
@@ -31,7 +61,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
     }
     let Selected { tasks, headline, .. } = selected;
     let submission = Submission { open, tasks, headline, fresh: true };
-    submit_and_follow(context, &args.hosting, &args.reports, submission).await
+    follow_early(context, early, &args.reports, submission).await
 }
 
 /// The run is there already: the same selection goes on, or has ended; another one is refused.

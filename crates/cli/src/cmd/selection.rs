@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use muster_frameworks::{Framework, ListError, command};
-use muster_proto::v1::{RunOptions, TaskSpec};
+use muster_proto::v1::{RunOptions, RunnerSpec, TaskSpec};
 
 use super::resolve::some;
 use crate::args::RunArgs;
@@ -27,6 +27,8 @@ pub(crate) struct Selected {
     pub(crate) headline: String,
     /// For listings: `--cmds jobs.txt`.
     pub(crate) description: String,
+    /// What executes the tasks that are tests.
+    pub(crate) runner: Option<RunnerSpec>,
 }
 
 /// Lists the tasks that the arguments ask for.
@@ -54,7 +56,7 @@ pub(crate) fn select(args: &RunArgs) -> Result<Selected, Failure> {
     };
     let from = sanitise::line(&from);
     let headline = format!("commands · {} from {}", tasks.len(), console::truncate_str(&from, 40, "…"));
-    Ok(Selected { headline, description: sanitise::line(&description).into_owned(), tasks })
+    Ok(Selected { headline, description: sanitise::line(&description).into_owned(), tasks, runner: None })
 }
 
 fn list_failure(error: &ListError) -> Failure {
@@ -177,7 +179,7 @@ pub(crate) fn option_differences(asked: &RunOptions, held: &RunOptions) -> Vec<S
 
 #[cfg(test)]
 mod tests {
-    use muster_proto::v1::{CommandSpec, RunnerSpec};
+    use muster_proto::v1::CommandSpec;
 
     use super::*;
 

@@ -4,7 +4,7 @@ use muster_client::{RetryPolicy, SubmitError, submit_run_with};
 use muster_proto::v1::{CancelReason, OpenRun, TaskSpec};
 
 use super::Context;
-use super::follow::Follow;
+use super::follow::{Early, Follow};
 use crate::args::run::{Hosting, ReportArgs};
 use crate::exit_code::{CommandResult, Failure};
 use crate::host::Session;
@@ -27,7 +27,17 @@ pub(crate) async fn submit_and_follow(
     reports: &ReportArgs,
     submission: Submission,
 ) -> CommandResult {
-    let follow = Follow::begin(context, hosting, reports, &submission.open.run_id, submission.fresh)?;
+    follow_early(context, Early::new(context, hosting), reports, submission).await
+}
+
+/// The same, with a session that may be connected already.
+pub(crate) async fn follow_early(
+    context: &Context,
+    early: Early,
+    reports: &ReportArgs,
+    submission: Submission,
+) -> CommandResult {
+    let follow = Follow::begin_with(context, early, reports, &submission.open.run_id, submission.fresh)?;
     follow.session.client().await?;
     submit(follow, submission).await
 }

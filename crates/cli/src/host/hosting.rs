@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use muster_client::{Client, connect_unix};
 use muster_coordinator::{Config, Coordinator, LocalRecovery, ServeError};
+use muster_core::agent::limits::QUEUE_BATCHED_PER_SLOT_MAX;
+use muster_core::limits::SESSION_LEASES_MAX;
 use muster_proto::layout::DataDir;
 use muster_proto::v1::{AttemptReport, Prepare, ProcessIdentity, RunnersEnded};
 use muster_raft::{RaftHandle, RaftOptions, RealDisk};
@@ -24,6 +26,8 @@ use crate::limits::CONTROL_MAX;
 
 /// The hidden command that is the parent of everything a worker starts.
 pub(crate) const KEEPER: &str = "keeper";
+/// The hidden command that executes tests of programs in a slot.
+pub(crate) const RUNNER: &str = "runner";
 /// Name of the node and of the worker of an embedded coordinator.
 const LOCAL: &str = "local";
 
@@ -179,11 +183,12 @@ impl Worker {
         let config = WorkerConfig {
             name: LOCAL.to_owned(),
             slots,
-            queue: slots.saturating_mul(muster_core::agent::limits::QUEUE_PER_SLOT_MAX),
+            queue: slots.saturating_mul(QUEUE_BATCHED_PER_SLOT_MAX).min(SESSION_LEASES_MAX.saturating_sub(slots)),
             labels: detected.labels,
             resources: detected.resources,
             data: place.data.clone(),
-            keeper_command: vec![program.into_os_string(), OsString::from(KEEPER)],
+            keeper_command: vec![program.clone().into_os_string(), OsString::from(KEEPER)],
+            runner_command: vec![program.into_os_string(), OsString::from(RUNNER)],
         };
         let (stop, stopped) = oneshot::channel();
         let (control, controlled) = mpsc::channel(CONTROL_MAX);

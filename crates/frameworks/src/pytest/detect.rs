@@ -22,16 +22,26 @@ const SHARED_FILES: [(&str, &[&str]); 3] = [
 /// Directories in which tests usually are.
 const TEST_DIRS: [&str; 2] = ["tests", "test"];
 
+/// What speaks for a framework.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// A file, for people.
+    pub why: String,
+    /// The project says so itself, or it was asked for; else files are merely called as such tests are.
+    pub sure: bool,
+}
+
 /// Looks for pytest around `cwd`, up to `root`, and at the paths that were given; says what speaks for it.
 ///
 /// # Errors
 /// What was looked for in vain, a line each.
-pub fn detect(cwd: &Path, root: &Path, paths: &[OsString]) -> Result<String, Vec<String>> {
+pub fn detect(cwd: &Path, root: &Path, paths: &[OsString]) -> Result<Evidence, Vec<String>> {
+    let sure = |why| Ok(Evidence { why, sure: true });
     if let Some(why) = paths.iter().find_map(|path| asked_for(cwd, path)) {
-        return Ok(why);
+        return sure(why);
     }
     if let Some(why) = up_to(cwd, root).find_map(configured) {
-        return Ok(why);
+        return sure(why);
     }
     let roots: Vec<PathBuf> = if paths.is_empty() {
         vec![cwd.to_owned()]
@@ -39,7 +49,7 @@ pub fn detect(cwd: &Path, root: &Path, paths: &[OsString]) -> Result<String, Vec
         paths.iter().map(|path| cwd.join(file_of(path))).collect()
     };
     if let Some(why) = roots.iter().find_map(|dir| test_file_in(dir)) {
-        return Ok(why);
+        return Ok(Evidence { why, sure: false });
     }
     Err(looked_for(cwd, root, paths))
 }
@@ -151,7 +161,7 @@ mod tests {
         std::fs::create_dir_all(&cwd).expect("writable");
         let paths: Vec<OsString> = paths.iter().map(OsString::from).collect();
         let root = dir.path().display().to_string();
-        detect(&cwd, dir.path(), &paths).map(|why| why.replace(&root, "ROOT"))
+        detect(&cwd, dir.path(), &paths).map(|found| found.why.replace(&root, "ROOT"))
     }
 
     #[test]

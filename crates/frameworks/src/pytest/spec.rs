@@ -36,7 +36,7 @@ pub fn runner_spec(python: &Path, suite: &Suite, fork: bool) -> RunnerSpec {
         }
     }
     argv.extend(suite.arguments.iter().map(|argument| bytes(argument)));
-    RunnerSpec { plugin: PLUGIN.to_owned(), argv, env: Vec::new(), fork }
+    RunnerSpec { plugin: PLUGIN.to_owned(), argv, fork, ..RunnerSpec::default() }
 }
 
 #[cfg(test)]

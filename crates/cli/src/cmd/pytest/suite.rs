@@ -11,7 +11,6 @@ use muster_proto::v1::{RunOptions, RunnerSpec};
 
 use super::super::selection;
 use crate::args::RunArgs;
-use crate::args::pytest::FrameworkChoice;
 use crate::environment;
 use crate::exit_code::Failure;
 use crate::host::Place;
@@ -25,17 +24,11 @@ pub(super) struct Found {
     pub(super) description: String,
 }
 
-/// Looks at the project and asks the interpreter.
+/// Asks the interpreter.
 ///
 /// # Errors
-/// Exit code 4 when there are no tests that muster knows, 5 when there is no interpreter that has pytest.
+/// Exit code 5 when there is no interpreter that has pytest.
 pub(super) fn find(args: &RunArgs, place: &Place) -> Result<Found, Failure> {
-    if args.pytest.framework == Some(FrameworkChoice::Command) {
-        return Err(Failure::usage(format!("--framework command: {OTHER_WAYS}")));
-    }
-    if args.pytest.framework.is_none() {
-        pytest::detect::detect(&place.cwd, &place.root, &args.paths).map_err(|looked| nothing_found(&looked))?;
-    }
     let interpreter = interpreter::find(&Surroundings {
         cwd: &place.cwd,
         root: &place.root,
@@ -53,19 +46,6 @@ pub(super) fn find(args: &RunArgs, place: &Place) -> Result<Found, Failure> {
     let spec = pytest::runner_spec(&interpreter.program, &suite, !args.pytest.no_fork);
     let description = describe(&spec);
     Ok(Found { interpreter, spec, description })
-}
-
-const OTHER_WAYS: &str = "say what to run:\n  \
-     muster run --cmds FILE                    one command a line\n  \
-     muster run --each 'GLOB' -- COMMAND {}    one command for each file";
-
-fn nothing_found(looked: &[String]) -> Failure {
-    let looked: Vec<String> = looked.iter().map(|line| format!("  {line}")).collect();
-    Failure::nothing_selected(format!(
-        "nothing selected: no tests of pytest were found here, and no other framework is known\nlooked for:\n{}\n\
-         if they are pytest's all the same: --framework pytest; otherwise {OTHER_WAYS}",
-        looked.join("\n"),
-    ))
 }
 
 /// `pytest tests -k 'not slow'`.
@@ -123,12 +103,5 @@ mod tests {
         };
         assert_eq!(called(&interpreter(".venv"), Path::new("/p")), "pytest 9.2.0 · Python 3.12 (.venv)");
         assert_eq!(called(&interpreter("/p/a/venv"), Path::new("/p")), "pytest 9.2.0 · Python 3.12 (a/venv)");
-    }
-
-    #[test]
-    fn who_has_no_tests_is_told_what_was_looked_for_and_the_other_ways() {
-        let failure = nothing_found(&["pytest.ini".into()]);
-        assert_eq!(failure.code, crate::exit_code::NOTHING_SELECTED);
-        assert!(failure.message.contains("\n  pytest.ini\n") && failure.message.contains("--cmds FILE"), "{failure}");
     }
 }

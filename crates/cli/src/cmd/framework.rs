@@ -1,0 +1,147 @@
+//! Whose tests a project has, and whose are to be run.
+
+use std::path::PathBuf;
+
+use muster_frameworks::{cargo, pytest};
+
+use super::programs::CARGO;
+use crate::args::RunArgs;
+use crate::args::pytest::GroupByChoice;
+use crate::exit_code::Failure;
+use crate::host::Place;
+
+/// Whose tests to run.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Chosen {
+    Pytest,
+    /// Those of a framework whose tests are in programs; `path` is what its [`Asked`](super::programs::Asked) has.
+    Programs {
+        framework: String,
+        path: Option<PathBuf>,
+    },
+}
+
+/// One that was found.
+#[derive(Debug)]
+struct Found {
+    name: String,
+    why: String,
+    /// The project says so itself.
+    sure: bool,
+    chosen: Chosen,
+}
+
+/// What `--framework` takes.
+const KNOWN: [&str; 3] = [CARGO, "pytest", "command"];
+
+const OTHER_WAYS: &str = "say what to run:\n  \
+     muster run --cmds FILE                    one command a line\n  \
+     muster run --each 'GLOB' -- COMMAND {}    one command for each file";
+
+/// Finds out whose tests to run, and a line for people when there are others beside them.
+///
+/// # Errors
+/// Exit code 4 when there are no tests that muster knows, 2 when there are those of several frameworks and none of them
+/// was asked for.
+pub(super) fn choose(args: &RunArgs, place: &Place) -> Result<(Chosen, Option<String>), Failure> {
+    let only = |found: Result<Found, Vec<String>>| match found {
+        Ok(found) => Ok((found.chosen, None)),
+        Err(looked) => Err(nothing_found(&looked)),
+    };
+    match args.framework.as_deref() {
+        Some("command") => Err(Failure::usage(format!("--framework command: {OTHER_WAYS}"))),
+        Some("pytest") => Ok((Chosen::Pytest, None)),
+        Some(CARGO) => only(find_cargo(args, place)),
+        Some(other) => Err(Failure::usage(format!("--framework {other}: muster knows {}", KNOWN.join(", ")))),
+        None if is_for_pytest(args) => only(find_pytest(args, place)),
+        None => {
+            let (mut found, mut looked) = (Vec::new(), Vec::new());
+            for one in [find_cargo(args, place), find_pytest(args, place)] {
+                match one {
+                    Ok(one) => found.push(one),
+                    Err(lines) => looked.extend(lines),
+                }
+            }
+            decide(found, &looked)
+        }
+    }
+}
+
+/// Options that only pytest has.
+fn is_for_pytest(args: &RunArgs) -> bool {
+    let pytest = &args.pytest;
+    let filtered = pytest.keywords.is_some() || pytest.marks.is_some();
+    filtered || pytest.python.is_some() || pytest.no_fork || pytest.group_by != GroupByChoice::Auto
+}
+
+fn find_cargo(args: &RunArgs, place: &Place) -> Result<Found, Vec<String>> {
+    let manifest = cargo::detect::detect(&place.cwd, &place.root, &args.paths)?;
+    let why = manifest.display().to_string();
+    let path = (!args.paths.is_empty()).then_some(manifest);
+    let chosen = Chosen::Programs { framework: CARGO.to_owned(), path };
+    Ok(Found { name: CARGO.to_owned(), why, sure: true, chosen })
+}
+
+fn find_pytest(args: &RunArgs, place: &Place) -> Result<Found, Vec<String>> {
+    let evidence = pytest::detect::detect(&place.cwd, &place.root, &args.paths)?;
+    Ok(Found { name: "pytest".to_owned(), why: evidence.why, sure: evidence.sure, chosen: Chosen::Pytest })
+}
+
+/// Of several the one that the project is sure of.
+fn decide(found: Vec<Found>, looked: &[String]) -> Result<(Chosen, Option<String>), Failure> {
+    let sure = found.iter().filter(|one| one.sure).count();
+    if found.is_empty() {
+        return Err(nothing_found(looked));
+    }
+    if found.len() > 1 && sure != 1 {
+        let lines: Vec<String> = found.iter().map(|one| format!("  --framework {:8} {}", one.name, one.why)).collect();
+        return Err(Failure::usage(format!(
+            "tests of several frameworks are here: say which to run\n{}",
+            lines.join("\n")
+        )));
+    }
+    let (chosen, others): (Vec<Found>, Vec<Found>) =
+        if found.len() == 1 { (found, Vec::new()) } else { found.into_iter().partition(|one| one.sure) };
+    let others: Vec<String> =
+        others.iter().map(|one| format!("also here: {} ({}); --framework {}", one.name, one.why, one.name)).collect();
+    let note = (!others.is_empty()).then(|| others.join("; "));
+    let one = chosen.into_iter().next().ok_or_else(|| nothing_found(looked))?;
+    Ok((one.chosen, note))
+}
+
+fn nothing_found(looked: &[String]) -> Failure {
+    let looked: Vec<String> = looked.iter().map(|line| format!("  {line}")).collect();
+    Failure::nothing_selected(format!(
+        "nothing selected: no tests of cargo or pytest were found here, and no other framework is known\nlooked for:\n{}\n\
+         if they are pytest's all the same: --framework pytest; otherwise {OTHER_WAYS}",
+        looked.join("\n"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(name: &str, sure: bool, chosen: Chosen) -> Found {
+        Found { name: name.to_owned(), why: format!("why {name}"), sure, chosen }
+    }
+
+    #[test]
+    fn who_has_no_tests_is_told_what_was_looked_for_and_the_other_ways() {
+        let failure = decide(Vec::new(), &["pytest.ini".into()]).expect_err("nothing");
+        assert_eq!(failure.code, crate::exit_code::NOTHING_SELECTED);
+        assert!(failure.message.contains("\n  pytest.ini\n") && failure.message.contains("--cmds FILE"), "{failure}");
+    }
+
+    #[test]
+    fn of_two_the_one_is_run_that_the_project_is_sure_of_and_the_other_is_named() {
+        let cargo = || Chosen::Programs { framework: CARGO.into(), path: None };
+        let both = |sure| vec![found(CARGO, true, cargo()), found("pytest", sure, Chosen::Pytest)];
+        let (chosen, note) = decide(both(false), &[]).expect("decided");
+        assert_eq!(chosen, cargo());
+        assert!(note.is_some_and(|note| note.contains("--framework pytest")));
+        let failure = decide(both(true), &[]).expect_err("two that are sure");
+        assert_eq!(failure.code, crate::exit_code::USAGE);
+        assert!(failure.message.contains("--framework cargo") && failure.message.contains("why pytest"), "{failure}");
+    }
+}

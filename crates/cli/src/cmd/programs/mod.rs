@@ -1,0 +1,169 @@
+//! `muster run` on tests that programs hold: builds, lists, and makes tasks of the list. One file for each framework.
+
+mod cargo;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use muster_frameworks::BATCH_PLUGIN;
+use muster_frameworks::programs::{self, Listing};
+use muster_proto::Bytes;
+use muster_proto::v1::{EnvVar, RunOptions, RunnerSpec, TaskSpec};
+
+use super::selection::Selected;
+use crate::exit_code::Failure;
+use crate::out;
+use crate::report::{hints, sanitise};
+
+/// The hidden command that stands for a test program while cargo says how it is started.
+pub(crate) const CAPTURE: &str = "capture";
+
+/// Names of frameworks, as `--framework` has them.
+pub(super) const CARGO: &str = "cargo";
+
+/// What is asked of a framework: also kept with the run, so that it can be asked again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// Its name.
+    pub(super) framework: String,
+    /// For cargo: the manifest, where it is not the one that cargo finds by itself.
+    pub(super) path: Option<PathBuf>,
+    /// Each test in a process of its own.
+    pub(super) isolate: bool,
+    /// What stood behind `--`.
+    pub(super) words: Vec<OsString>,
+}
+
+impl Asked {
+    /// For [`RunnerSpec::argv`], in whose place the worker puts its own runner.
+    fn to_argv(&self) -> Vec<Bytes> {
+        let how = if self.isolate { "process" } else { "batch" };
+        let path = self.path.clone().unwrap_or_default().into_os_string();
+        let head = [self.framework.clone().into(), how.into(), path];
+        head.into_iter().chain(self.words.iter().cloned()).map(|word: OsString| Bytes::from(word.into_vec())).collect()
+    }
+
+    /// The reverse of it.
+    pub(super) fn of(spec: &RunnerSpec) -> Option<Self> {
+        let word = |bytes: &Bytes| std::ffi::OsStr::from_bytes(bytes).to_owned();
+        let (head, words) = spec.argv.split_at_checked(3)?;
+        if spec.plugin != BATCH_PLUGIN {
+            return None;
+        }
+        let framework = String::from_utf8_lossy(&head[0]).into_owned();
+        let path = (!head[2].is_empty()).then(|| PathBuf::from(word(&head[2])));
+        Some(Self { framework, path, isolate: head[1] == "process", words: words.iter().map(word).collect() })
+    }
+
+    /// `cargo test --lib`.
+    fn description(&self) -> String {
+        let (head, path_option) = match self.framework.as_str() {
+            CARGO => ("cargo test", Some("--manifest-path")),
+            other => (other, None),
+        };
+        let path = self.path.iter().map(|path| path.clone().into_os_string());
+        let path = path_option.filter(|_| self.path.is_some()).map(OsString::from).into_iter().chain(path);
+        let words = path.chain(self.words.iter().cloned());
+        let words = words.map(|word| hints::quote(&sanitise::line_bytes(word.as_bytes())));
+        std::iter::once(head.to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Builds and lists. What cargo prints goes to standard error as it comes.
+///
+/// # Errors
+/// Exit code 5 when there is nothing that can be run, 4 when there is nothing to run, 2 for arguments that muster cannot
+/// pass on.
+pub(super) async fn select(cwd: &Path, asked: Asked) -> Result<Selected, Failure> {
+    let began = Instant::now();
+    let (cwd_of_task, of_task) = (cwd.to_owned(), asked.clone());
+    let listed = tokio::task::spawn_blocking(move || list(&cwd_of_task, &of_task)).await;
+    let listing = listed.map_err(|error| Failure::collect(format!("listing failed: {error}")))??;
+    for notice in &listing.notices {
+        out::complain(notice);
+    }
+    let tasks = programs::tasks(&listing).map_err(|error| failed(&error))?;
+    if tasks.is_empty() {
+        return Err(Failure::nothing_selected(format!("nothing selected: {} has no tests", asked.description())));
+    }
+    let headline = headline(&asked.framework, &listing, began.elapsed().as_secs_f64());
+    let runner = RunnerSpec {
+        plugin: BATCH_PLUGIN.to_owned(),
+        argv: asked.to_argv(),
+        programs: listing.programs,
+        ..RunnerSpec::default()
+    };
+    Ok(Selected { tasks, headline, description: asked.description(), runner: Some(runner) })
+}
+
+/// `cargo · 1,080 tests of 14 programs, 1 doc-test program (0.31 s)`.
+fn headline(framework: &str, listing: &Listing, seconds: f64) -> String {
+    let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let mut text = format!(
+        "{framework} · {} of {}",
+        counted(listing.tests.len(), "test"),
+        counted(listing.programs.len(), "program")
+    );
+    if !listing.wholes.is_empty() {
+        text.push_str(&format!(", {} as a whole", counted(listing.wholes.len(), "program")));
+    }
+    format!("{text} built and listed in {seconds:.2} s")
+}
+
+fn list(cwd: &Path, asked: &Asked) -> Result<Listing, Failure> {
+    match asked.framework.as_str() {
+        CARGO => cargo::list(cwd, asked),
+        other => Err(Failure::usage(format!("muster knows no framework {other}"))),
+    }
+}
+
+/// There is no list, or none that can be used.
+fn failed(error: &dyn std::fmt::Display) -> Failure {
+    Failure::collect(error.to_string())
+}
+
+/// The tasks of an earlier run that are still there, and the names of the others.
+pub(super) fn still_there(tasks: Vec<TaskSpec>, now: Vec<TaskSpec>) -> (Vec<TaskSpec>, Vec<String>) {
+    let wanted: BTreeSet<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
+    let names: BTreeSet<String> = now.iter().map(|task| task.name.clone()).collect();
+    let gone = tasks.iter().filter(|task| !names.contains(&task.name));
+    let gone = gone.map(|task| sanitise::line(&task.name).into_owned()).collect();
+    let there = now.into_iter().filter(|task| wanted.contains(task.name.as_str())).collect();
+    (there, gone)
+}
+
+/// What a run of a framework has instead of the options of a run of commands.
+pub(super) fn with_runner(options: RunOptions, runner: RunnerSpec, env: Vec<EnvVar>) -> RunOptions {
+    let framework = Asked::of(&runner).map(|asked| asked.framework).unwrap_or_default();
+    RunOptions { env, framework, runner: Some(runner), ..options }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_is_kept_with_the_run() {
+        let asked = Asked {
+            framework: CARGO.into(),
+            path: Some("/w/Cargo.toml".into()),
+            isolate: true,
+            words: vec!["--lib".into(), "--".into()],
+        };
+        let spec = RunnerSpec { plugin: BATCH_PLUGIN.into(), argv: asked.to_argv(), ..RunnerSpec::default() };
+        assert_eq!(Asked::of(&spec), Some(asked.clone()));
+        assert_eq!(asked.description(), "cargo test --manifest-path /w/Cargo.toml --lib --");
+        assert_eq!(Asked::of(&RunnerSpec::default()), None);
+    }
+
+    #[test]
+    fn tests_that_are_gone_are_named_and_the_others_are_as_they_are_now() {
+        let task = |name: &str, item: &str| TaskSpec { name: name.into(), item: item.into(), ..TaskSpec::default() };
+        let (there, gone) =
+            still_there(vec![task("a", "old"), task("b", "old")], vec![task("a", "new"), task("c", "new")]);
+        assert_eq!((there, gone), (vec![task("a", "new")], vec!["b".to_owned()]));
+    }
+}

@@ -1,0 +1,35 @@
+//! muster's own runner: a process in a slot of the keeper that executes tests of programs, in batches.
+//!
+//! It speaks the runner's side of `docs/runner-protocol.md` ([`protocol`], [`link`]). What a batch means is the
+//! program's dialect: [`libtest`] is Rust's test harness. The process has one thread, and is killed with all that it
+//! started whenever the keeper finds that right; nothing that it holds is needed afterwards.
+
+mod child;
+mod libtest;
+mod limits;
+mod link;
+mod printed;
+mod protocol;
+mod runner;
+
+use std::process::ExitCode;
+
+/// Exit code of a runner that is broken, by the protocol.
+const BROKEN: u8 = 70;
+
+/// Runs until the keeper says so, or is gone.
+pub fn main() -> ExitCode {
+    match runner::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::from(BROKEN)
+        }
+    }
+}
+
+/// Says something on standard error, which the keeper shows with what this run's runners print.
+#[expect(clippy::print_stderr, reason = "the keeper keeps what a runner prints")]
+fn complain(text: &str) {
+    eprintln!("muster: runner: {text}");
+}

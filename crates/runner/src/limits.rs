@@ -1,0 +1,25 @@
+//! Bounds of the runner. Units stand last in each name.
+
+/// Largest frame from the keeper and to it, as in the protocol.
+pub(crate) const FRAME_BYTES_MAX: usize = 8 << 20;
+/// Most tests that are asked for at once.
+pub(crate) const BATCH_ITEMS_MAX: u32 = 256;
+/// Bytes read at a time.
+pub(crate) const READ_BYTES: usize = 64 << 10;
+/// A log entry that is longer than this is no entry.
+pub(crate) const LOG_ENTRY_BYTES_MAX: usize = 1 << 20;
+/// Beginning of a failed test's output in which its panic is looked for.
+pub(crate) const PANIC_SEARCH_BYTES_MAX: u64 = 256 << 10;
+/// End of a process's output in which the test in flight is looked for.
+pub(crate) const TAIL_BYTES_MAX: u64 = 256 << 10;
+/// A line of a process's output that is longer than this is no line of the harness.
+pub(crate) const LINE_BYTES_MAX: usize = 64 << 10;
+/// Output of a test that is alone in its process is freed of what the harness adds if it is no longer than this.
+pub(crate) const TRIM_BYTES_MAX: u64 = 1 << 20;
+/// Once so much of what was printed is accounted for, its space on the disk is given back.
+pub(crate) const PRINTED_KEPT_BYTES_MAX: u64 = 4 << 20;
+
+const _: () = {
+    assert!(LOG_ENTRY_BYTES_MAX > READ_BYTES);
+    assert!(BATCH_ITEMS_MAX > 0);
+};

@@ -1,0 +1,135 @@
+//! What the keeper and this runner say to one another, as `docs/runner-protocol.md` has it.
+
+use serde::{Deserialize, Serialize};
+
+/// To the keeper.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum Say<'a> {
+    Hello { role: &'a str, id: u64, key: &'a str, pid: u32 },
+    Want { items: u32 },
+    Start { token: u64 },
+    Result(&'a TestResult),
+}
+
+/// How a test ended.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct TestResult {
+    pub(crate) token: u64,
+    pub(crate) outcome: Outcome,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) message: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) phase: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) file: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) line: u32,
+    pub(crate) wall_us: u64,
+    #[serde(skip_serializing_if = "is_zero_64")]
+    pub(crate) output_bytes: u64,
+    pub(crate) output_lost: bool,
+    pub(crate) stdio_bytes: u64,
+    pub(crate) stdio_other: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) exit_code: Option<i32>,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) signal: u32,
+    pub(crate) core_dumped: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero_64(number: &u64) -> bool {
+    *number == 0
+}
+
+/// Its outcome, in the protocol's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    Passed,
+    Failed,
+    Skipped,
+    Crashed,
+    #[default]
+    Env,
+}
+
+/// From the keeper.
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum Told {
+    Run(Batch),
+    Drained {},
+    Stop {},
+}
+
+/// Tests of one program.
+#[derive(Debug, Deserialize, PartialEq)]
+pub(crate) struct Batch {
+    pub(crate) items: Vec<Item>,
+    pub(crate) program: Option<Program>,
+    /// Each in a process of its own.
+    #[serde(default)]
+    pub(crate) alone: bool,
+}
+
+/// A test to run.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+pub(crate) struct Item {
+    pub(crate) token: u64,
+    /// Name of the program, a space, and what the program calls the test.
+    pub(crate) item: String,
+    /// The file for its output.
+    pub(crate) output: String,
+    /// Value of `MUSTER_METRICS` while it runs alone.
+    #[serde(default)]
+    pub(crate) metrics: String,
+}
+
+impl Item {
+    /// What the program calls it.
+    pub(crate) fn name(&self) -> &str {
+        self.item.split_once(' ').map_or("", |(_, name)| name)
+    }
+}
+
+/// A program that holds tests.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+pub(crate) struct Program {
+    pub(crate) name: String,
+    pub(crate) argv: Vec<String>,
+    pub(crate) cwd: String,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) dialect: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_keeper_says_is_read_with_what_is_unknown() {
+        let text = r#"{"type":"run","new":1,"items":[{"token":7,"item":"p::t a::b","output":"/o","metrics":"/m"}],
+            "program":{"name":"p::t","argv":["/t"],"cwd":"/","env":[["A","b"]],"dialect":"libtest"},"alone":true}"#;
+        let Ok(Told::Run(batch)) = serde_json::from_str(text) else { panic!("a batch") };
+        assert_eq!((batch.items[0].token, batch.items[0].name(), batch.alone), (7, "a::b", true));
+        assert_eq!(batch.program.expect("a program").env, [("A".to_owned(), "b".to_owned())]);
+        assert_eq!(serde_json::from_str::<Told>(r#"{"type":"stop"}"#).expect("known"), Told::Stop {});
+    }
+
+    #[test]
+    fn a_result_says_only_what_there_is_to_say() {
+        let result = TestResult { token: 7, outcome: Outcome::Passed, wall_us: 5, ..Default::default() };
+        let text = serde_json::to_string(&Say::Result(&result)).expect("it can be written");
+        assert_eq!(
+            text,
+            r#"{"type":"result","token":7,"outcome":"passed","wall_us":5,"output_lost":false,"stdio_bytes":0,"stdio_other":false,"core_dumped":false}"#
+        );
+    }
+}
