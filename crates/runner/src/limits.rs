@@ -3,7 +3,7 @@
 /// Largest frame from the keeper and to it, as in the protocol.
 pub(crate) const FRAME_BYTES_MAX: usize = 8 << 20;
 /// Most tests that are asked for at once.
-pub(crate) const BATCH_ITEMS_MAX: u32 = 256;
+pub(crate) const BATCH_ITEMS_MAX: u32 = 1_024;
 /// Bytes read at a time.
 pub(crate) const READ_BYTES: usize = 64 << 10;
 /// A log entry that is longer than this is no entry.

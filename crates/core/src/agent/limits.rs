@@ -12,7 +12,7 @@ pub const QUEUE_BATCHED_WORK_US: u64 = 2_000_000;
 /// As `QUEUE_PER_SLOT_MAX`, of such tests.
 pub const QUEUE_BATCHED_PER_SLOT_MAX: u32 = 512;
 /// How many of them are asked for before anything is known of their length.
-pub const QUEUE_BATCHED_UNKNOWN_PER_SLOT: u32 = 16;
+pub const QUEUE_BATCHED_UNKNOWN_PER_SLOT: u32 = 256;
 /// Work that waits inside the keeper for each slot, so that a slot which falls free need not wait for the worker.
 pub const KEEPER_WORK_US: u64 = 20_000;
 /// Most attempts that wait inside the keeper for each slot.

@@ -220,6 +220,7 @@ fn assemble(
             env: added(start).map(|(key, value)| variable(key, value)).collect(),
             dialect,
             alone: isolate,
+            together: false,
         };
         listing.programs.push(program);
         to_list.push((start, argv));

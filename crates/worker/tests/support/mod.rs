@@ -135,6 +135,18 @@ impl Keeper {
         self.socket.as_mut().expect("open").write_all(&frame).expect("the keeper listens");
     }
 
+    /// Starts all of them, so that the keeper learns of them at once.
+    #[allow(dead_code, reason = "not every test binary has batches")]
+    pub fn begin_all(&mut self, starts: Vec<Start>) {
+        let mut frames = Vec::new();
+        for start in starts {
+            let request = KeeperRequest { kind: Some(keeper_request::Kind::Start(start)) }.encode_to_vec();
+            frames.extend((request.len() as u32).to_le_bytes());
+            frames.extend(request);
+        }
+        self.socket.as_mut().expect("open").write_all(&frames).expect("the keeper listens");
+    }
+
     pub fn renew(&mut self, until_boottime_ms: u64) {
         self.send(keeper_request::Kind::Renew(Renew { until_boottime_ms }));
     }

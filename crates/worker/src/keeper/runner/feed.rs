@@ -7,12 +7,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use bytes::Bytes;
-use muster_proto::v1::Start;
+use muster_proto::v1::{Start, TestProgram};
 
 use super::super::attempt::spawn_failed;
 use super::super::main_loop::{Keeper, Now};
 use super::super::spawn::Failure;
-use super::pick::{Asking, is_shared, pick, program_of, share};
+use super::pick::{Asking, PARTS_PER_SLOT, is_shared, pick, program_of, share};
 use super::process::{Runner, Stage, Stay};
 use super::templates::{Role, printed_to, text_of};
 use super::wire::{Item, Program, Tell};
@@ -42,8 +42,11 @@ impl Keeper {
             } else if runner.isolated {
                 self.answer_nothing(slot, now, true);
             } else if let Some(at) = self.next_of(slot, now) {
-                let batch = self.batch(slot, at);
-                self.feed(slot, batch, now);
+                let together = self.program(&self.queue[at]).is_some_and(|program| program.together);
+                if !together || !self.gathers_more(slot, at, now) {
+                    let batch = self.batch(slot, at, together);
+                    self.feed(slot, batch, now);
+                }
             } else {
                 self.answer_nothing(slot, now, false);
             }
@@ -90,10 +93,30 @@ impl Keeper {
         start.group != 0 && self.slots.iter().filter_map(|slot| slot.runner.as_ref()).any(has)
     }
 
+    /// The program that holds a test.
+    fn program(&self, start: &Start) -> Option<&TestProgram> {
+        let context = self.contexts.get(&start.task.unwrap_or_default().run)?.as_ref()?;
+        context.told().runner.as_ref()?.programs.iter().find(|program| program.name == program_of(start))
+    }
+
+    /// Whether a runner rather waits for the rest of a group that is to run together. Not for ever, as in
+    /// [`Self::stays_with_group`].
+    fn gathers_more(&mut self, slot: usize, at: usize, now: Now) -> bool {
+        let group = (self.queue[at].task.unwrap_or_default().run, self.queue[at].group);
+        let goes_on = self.runners.groups_that_go_on.contains(&group);
+        let Some(runner) = &mut self.slots[slot].runner else { return false };
+        let gathers = runner.gathers.goes_on(goes_on, now.monotonic_ms);
+        if !gathers {
+            self.runners.groups_that_go_on.remove(&group);
+        }
+        gathers
+    }
+
     /// Takes the test at this place out of the queue, and more of the same program behind it, if the runner takes more.
-    fn batch(&mut self, slot: usize, at: usize) -> Vec<Start> {
+    fn batch(&mut self, slot: usize, at: usize, together: bool) -> Vec<Start> {
         let takes = self.slots[slot].runner.as_ref().map_or(1, |runner| runner.takes as usize);
-        let chosen = if takes == 1 { vec![at] } else { share(&self.queue, at, takes, self.slots.len()) };
+        let parts = if together { 1 } else { PARTS_PER_SLOT * self.slots.len().max(1) as u64 };
+        let chosen = if takes == 1 { vec![at] } else { share(&self.queue, at, takes, parts) };
         let taken = chosen.iter().rev().filter_map(|at| self.queue.remove(*at));
         let mut batch: Vec<Start> = taken.collect();
         batch.reverse();
@@ -104,10 +127,9 @@ impl Keeper {
         let Some(first) = batch.first() else { return };
         let run = first.task.unwrap_or_default().run;
         let (pinned, group) = (self.is_pinned(run), first.group);
+        let program = self.program(first).cloned();
+        let program = program.as_ref();
         let (Some(runner), Some(hub)) = (&mut self.slots[slot].runner, &mut self.runners.hub) else { return };
-        let spec = self.contexts.get(&run).and_then(Option::as_ref).and_then(|context| context.told().runner.as_ref());
-        let mut programs = spec.into_iter().flat_map(|spec| &spec.programs);
-        let program = programs.find(|program| program.name == program_of(first));
         let paths: Vec<(String, String)> =
             batch.iter().map(|start| paths_of(start, &self.options.metrics_dir)).collect();
         let items: Vec<Item<'_>> = batch
@@ -235,6 +257,7 @@ impl Keeper {
             group: group.unwrap_or(0),
             claims: group.into_iter().collect(),
             stay: Stay::default(),
+            gathers: Stay::default(),
             stopping: false,
             stdio_path,
             stdio: None,

@@ -93,7 +93,11 @@ impl Keeper {
         let answers = self.unspooled.is_empty();
         runners.flat_map(move |runner| {
             let hold = runner.holds_since_ms.map(|since| since + RUNNER_HOLD_MS_MAX);
-            let answer = hold.into_iter().chain(runner.stay.until_ms()).filter(move |_| answers);
+            let answer = hold
+                .into_iter()
+                .chain(runner.stay.until_ms())
+                .chain(runner.gathers.until_ms())
+                .filter(move |_| answers);
             runner.expected_until_ms.into_iter().chain(answer)
         })
     }

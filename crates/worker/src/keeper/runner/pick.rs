@@ -32,13 +32,13 @@ pub(super) fn pick(queue: &VecDeque<Start>, asking: &Asking<'_>) -> Option<usize
     own().or_else(|| if asking.stays { None } else { fresh().or_else(stolen) })
 }
 
-/// Parts, for each slot, of the work that waits: a batch is one of them, so that batches get smaller towards the end, and
+/// Parts, for each slot, of the work that waits. A batch is one of them, so that batches get smaller towards the end, and
 /// slots are done at about the same time.
-const PARTS_PER_SLOT: u64 = 2;
+pub(super) const PARTS_PER_SLOT: u64 = 2;
 
 /// The positions of a batch: the test at `first`, and behind it those of the same program, up to a part of all that waits
 /// of the run. What nobody knows the length of is as long as the others on average.
-pub(super) fn share(queue: &VecDeque<Start>, first: usize, takes: usize, slots: usize) -> Vec<usize> {
+pub(super) fn share(queue: &VecDeque<Start>, first: usize, takes: usize, parts: u64) -> Vec<usize> {
     let Some(head) = queue.get(first) else { return Vec::new() };
     let run = head.task.unwrap_or_default().run;
     let waiting = || queue.iter().filter(move |start| start.task.unwrap_or_default().run == run && is_shared(start));
@@ -46,8 +46,7 @@ pub(super) fn share(queue: &VecDeque<Start>, first: usize, takes: usize, slots: 
     let (count, sum_us) = known.fold((0u64, 0u64), |(count, sum), start| (count + 1, sum + start.expected_us));
     let average_us = sum_us.checked_div(count).unwrap_or(1).max(1);
     let length_us = |start: &Start| if start.expected_us > 0 { start.expected_us } else { average_us };
-    let parts = PARTS_PER_SLOT * slots.max(1) as u64;
-    let part_us = waiting().map(length_us).sum::<u64>().div_ceil(parts);
+    let part_us = waiting().map(length_us).sum::<u64>().div_ceil(parts.max(1));
     let belongs = |start: &Start| {
         let same = (start.task.unwrap_or_default().run, start.group) == (run, head.group);
         same && is_shared(start) && program_of(start) == program_of(head)
@@ -132,9 +131,9 @@ mod tests {
     #[test]
     fn a_batch_is_a_part_of_the_work_that_waits_and_of_one_program() {
         let unknown = of_programs(&[("a", 0); 40]);
-        assert_eq!(share(&unknown, 0, 100, 2), (0..10).collect::<Vec<_>>());
-        assert_eq!(share(&unknown, 0, 3, 2), [0, 1, 2], "no more than the runner takes");
-        assert_eq!(share(&of_programs(&[("a", 0), ("b", 0), ("a", 0), ("a", 0)]), 2, 100, 1), [0, 2]);
+        assert_eq!(share(&unknown, 0, 100, 4), (0..10).collect::<Vec<_>>());
+        assert_eq!(share(&unknown, 0, 3, 4), [0, 1, 2], "no more than the runner takes");
+        assert_eq!(share(&of_programs(&[("a", 0), ("b", 0), ("a", 0), ("a", 0)]), 2, 100, 2), [0, 2]);
     }
 
     #[test]
@@ -142,9 +141,10 @@ mod tests {
         let mut tests = vec![("a", 1_000_000), ("a", 900_000)];
         tests.extend([("a", 10_000); 100]);
         let waiting = of_programs(&tests);
-        assert_eq!(share(&waiting, 0, 1_000, 2), [0]);
+        assert_eq!(share(&waiting, 0, 1_000, 4), [0]);
         let short = of_programs(&tests[2..]);
-        assert_eq!(share(&short, 0, 1_000, 2).len(), 25);
+        assert_eq!(share(&short, 0, 1_000, 4).len(), 25);
+        assert_eq!(share(&waiting, 0, 1_000, 1).len(), 102, "all that is to run together");
     }
 
     #[test]

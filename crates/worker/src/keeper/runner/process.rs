@@ -79,6 +79,8 @@ pub(crate) struct Runner {
     /// Where groups are pinned, those that are its own: it was made for them, or has had tests of them.
     pub(super) claims: BTreeSet<u32>,
     pub(super) stay: Stay,
+    /// How long it waits for the rest of a group that is to run together.
+    pub(super) gathers: Stay,
     /// It was told to stop.
     pub(super) stopping: bool,
     /// What it prints past its tests' capture.
