@@ -8,7 +8,7 @@ pub(crate) const BATCH_ITEMS_MAX: u32 = 1_024;
 pub(crate) const READ_BYTES: usize = 64 << 10;
 /// A log entry that is longer than this is no entry.
 pub(crate) const LOG_ENTRY_BYTES_MAX: usize = 1 << 20;
-/// Beginning of a failed test's output in which its panic is looked for.
+/// Beginning, and end, of a failed test's output in which its panic is looked for.
 pub(crate) const PANIC_SEARCH_BYTES_MAX: u64 = 256 << 10;
 /// End of a process's output in which the test in flight is looked for.
 pub(crate) const TAIL_BYTES_MAX: u64 = 256 << 10;

@@ -29,6 +29,8 @@ pub(crate) struct TestResult {
     #[serde(skip_serializing_if = "is_zero_64")]
     pub(crate) output_bytes: u64,
     pub(crate) output_lost: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) more: bool,
     pub(crate) stdio_bytes: u64,
     pub(crate) stdio_other: bool,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -15,7 +15,7 @@ pub fn detect(cwd: &Path, root: &Path, paths: &[OsString]) -> Result<PathBuf, Ve
         let at = cwd.join(path);
         let manifest = if at.is_dir() { at.join(MANIFEST) } else { at };
         let is_one = manifest.file_name().is_some_and(|name| name == MANIFEST) && manifest.is_file();
-        return if is_one { Ok(manifest) } else { Err(vec![format!("{} (a directory with it)", manifest.display())]) };
+        return if is_one { Ok(manifest) } else { Err(vec![format!("{MANIFEST} in {}", cwd.join(path).display())]) };
     }
     if !paths.is_empty() {
         return Err(vec![format!("one directory with a {MANIFEST}")]);

@@ -40,21 +40,27 @@ pub(super) fn execute(
         runner.begins(item.token)?;
         runner.flush()?;
     }
+    let result = run(runner, program, item, judged)?;
+    runner.ended(result)?;
+    runner.flush()
+}
+
+/// The same, without a word to the keeper.
+pub(super) fn run(runner: &Runner, program: &Program, item: &Item, judged: Judged) -> io::Result<TestResult> {
     let since = Instant::now();
     let args = [item.name(), "--exact", "--nocapture"];
     let started = output_of(item).and_then(|output| Process::start(program, &args, Some(item), output));
     let mut process = match started {
         Ok(process) => process,
         Err(error) => {
-            return runner.ended(not_here(item, &format!("{} cannot be started: {error}", program.argv[0])));
+            return Ok(not_here(item, &format!("{} cannot be started: {error}", program.argv[0])));
         }
     };
     wait(runner, &process)?;
     let end = process.wait()?;
     let mut result = result(item, end, judged);
     result.wall_us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
-    runner.ended(result)?;
-    runner.flush()
+    Ok(result)
 }
 
 fn wait(runner: &Runner, process: &Process) -> io::Result<()> {

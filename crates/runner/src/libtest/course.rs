@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::time::Instant;
 
@@ -127,6 +127,11 @@ impl<'a> Course<'a> {
             Word::Ok => Outcome::Passed,
             Word::Ignored => Outcome::Skipped,
             Word::Failed => {
+                // Known now, and whatever happens to this process; what it printed comes when all tests are over.
+                let (token, message) = (item.token, said(&entry.why, b""));
+                let more =
+                    TestResult { token, outcome: Outcome::Failed, message, wall_us, more: true, ..Default::default() };
+                runner.ended(more)?;
                 self.failed.push(Failed { item, wall_us, why: entry.why });
                 return self.begin_next(runner);
             }
@@ -170,7 +175,7 @@ impl<'a> Course<'a> {
             Some(item) => {
                 let mut file = File::open(&item.output)?;
                 let bytes = file.metadata()?.len();
-                io::Seek::seek(&mut file, io::SeekFrom::Start(bytes.saturating_sub(TAIL_BYTES_MAX)))?;
+                file.seek(SeekFrom::Start(bytes.saturating_sub(TAIL_BYTES_MAX)))?;
                 file.take(TAIL_BYTES_MAX).read_to_end(&mut tail)?;
             }
             None => {
@@ -236,23 +241,32 @@ impl<'a> Course<'a> {
         };
         for (number, failed) in failed.iter().enumerate() {
             let told = found.as_ref().is_ok_and(|found| number < *found);
-            let mut result = failure(&failed.item, &failed.why);
-            (result.wall_us, result.output_lost) = (failed.wall_us, !told);
-            if !told {
-                let lost = "its output is lost, because a later test took their process with it";
-                result.message = format!("{}; {lost}", result.message);
-            }
-            runner.ended(result)?;
+            let result =
+                if told { failure(&failed.item, &failed.why) } else { self.failed_again(runner, &failed.item)? };
+            runner.ended(TestResult { wall_us: failed.wall_us, ..result })?;
         }
         Ok(())
+    }
+
+    /// The process died before it told what a failed test has printed: the test runs once more, alone, for that. It has
+    /// failed, whatever comes of this.
+    fn failed_again(&self, runner: &mut Runner, item: &Item) -> io::Result<TestResult> {
+        runner.flush()?;
+        let again = alone::run(runner, self.program, item, alone::Judged::BySummary)?;
+        if again.outcome == Outcome::Failed {
+            return Ok(again);
+        }
+        let message = "failed among others, in a process that died; run once more for its output, it did not fail";
+        let output_bytes = bytes_of(item);
+        let (token, outcome, message) = (item.token, Outcome::Failed, message.to_owned());
+        Ok(TestResult { token, outcome, message, output_bytes, ..Default::default() })
     }
 }
 
 /// The result of a failed test, from what it has printed.
 pub(super) fn failure(item: &Item, why: &str) -> TestResult {
-    let mut printed = Vec::new();
     // What cannot be read says nothing.
-    let _ = File::open(&item.output).and_then(|file| file.take(PANIC_SEARCH_BYTES_MAX).read_to_end(&mut printed));
+    let printed = ends(&item.output).unwrap_or_default();
     let mut result = TestResult {
         token: item.token,
         outcome: Outcome::Failed,
@@ -260,11 +274,26 @@ pub(super) fn failure(item: &Item, why: &str) -> TestResult {
         output_bytes: bytes_of(item),
         ..Default::default()
     };
-    match first_panic(&printed) {
+    match printed.iter().find_map(|part| first_panic(part)) {
         Some(panic) => (result.message, result.file, result.line) = (panic.message, panic.file, panic.line),
-        None => result.message = said(why, &printed),
+        None => result.message = said(why, &printed.concat()),
     }
     result
+}
+
+/// The beginning and the end of an output.
+fn ends(path: &str) -> io::Result<Vec<Vec<u8>>> {
+    let mut file = File::open(path)?;
+    let bytes = file.metadata()?.len();
+    let mut ends = vec![Vec::new()];
+    file.by_ref().take(PANIC_SEARCH_BYTES_MAX).read_to_end(&mut ends[0])?;
+    if bytes > PANIC_SEARCH_BYTES_MAX {
+        file.seek(SeekFrom::Start(bytes.saturating_sub(PANIC_SEARCH_BYTES_MAX).max(PANIC_SEARCH_BYTES_MAX)))?;
+        let mut end = Vec::new();
+        file.take(PANIC_SEARCH_BYTES_MAX).read_to_end(&mut end)?;
+        ends.push(end);
+    }
+    Ok(ends)
 }
 
 /// What a test that failed without a panic says: the harness's reason, or what `main` would print of its error.

@@ -159,7 +159,9 @@ impl Keeper {
 
     fn is_done(&self) -> bool {
         let idle = self.queue.is_empty() && self.attempts().next().is_none() && self.orphans.is_empty();
-        idle && (self.abandoned || (self.finishing && !self.link.wants_to_write()))
+        // That nobody listens any more may have shown while something was told: nothing else would wake this loop.
+        let alone = self.abandoned || !self.link.is_open();
+        idle && (alone || (self.finishing && !self.link.wants_to_write()))
     }
 
     pub(super) fn attempts(&self) -> impl Iterator<Item = &Attempt> + Clone {

@@ -43,6 +43,9 @@ impl Keeper {
             TestOutcome::Env => Outcome::Env,
         });
         if result.outcome == TestOutcome::Crashed {
+            if exited.message.is_empty() {
+                exited.message = how_it_died(result.exit_code.unwrap_or(-1), result.signal, result.core_dumped);
+            }
             exited.exit_code = result.exit_code.unwrap_or(-1);
             (exited.signal, exited.core_dumped) = (result.signal, result.core_dumped);
         }
@@ -68,7 +71,16 @@ impl Keeper {
         let (code, signal) = process.root_status();
         let how =
             if signal == 0 { format!("exit code {code}") } else { format!("killed by {}", signals::name(signal)) };
-        let in_flight = std::mem::take(&mut runner.current);
+        let (told, in_flight): (Vec<Current>, Vec<Current>) =
+            std::mem::take(&mut runner.current).into_iter().partition(|current| current.told.is_some());
+        for mut current in told.into_iter().filter(|_| !process.is_forsaken()) {
+            let result = current.told.take().unwrap_or_default();
+            let mut exited = self.ended_with(slot, current, &result);
+            exited.message =
+                bounded(&format!("{}; its output is lost, because its process ended with {how}", result.message));
+            exited.output_error = true;
+            self.ended.push(exited);
+        }
         if process.is_forsaken() || (in_flight.is_empty() && runner.stopping && (code, signal) == (0, 0)) {
             // Nobody is told, or there is nothing to tell.
         } else if in_flight.is_empty() {
@@ -77,7 +89,7 @@ impl Keeper {
         let alone = in_flight.len() == 1;
         for current in in_flight.into_iter().filter(|_| !process.is_forsaken()) {
             let innocent = if alone { None } else { innocent(process, &current) };
-            let mut exited = crashed(process, &runner, current, &how);
+            let mut exited = crashed(process, &runner, current);
             if let Some(suspect) = innocent {
                 exited.set_reported(Outcome::Preempted);
                 exited.suspect = suspect;
@@ -133,8 +145,16 @@ fn innocent(process: &Attempt, current: &Current) -> Option<bool> {
     }
 }
 
+fn how_it_died(code: i32, signal: u32, core_dumped: bool) -> String {
+    let core = if core_dumped { " (core dumped)" } else { "" };
+    match signal {
+        0 => format!("its process ended with exit code {code} before the test was over"),
+        _ => format!("killed by {}{core}", signals::name(signal)),
+    }
+}
+
 /// The record of a test that took its process with it, or that was stopped.
-fn crashed(process: &Attempt, runner: &Runner, current: Current, how: &str) -> KeeperExited {
+fn crashed(process: &Attempt, runner: &Runner, current: Current) -> KeeperExited {
     let mut exited = KeeperExited {
         token: current.start.token,
         task: current.start.task,
@@ -146,11 +166,7 @@ fn crashed(process: &Attempt, runner: &Runner, current: Current, how: &str) -> K
     };
     if exited.cause() == StopCause::Unspecified {
         exited.set_reported(Outcome::Crashed);
-        let core = if exited.core_dumped { " (core dumped)" } else { "" };
-        exited.message = match exited.signal {
-            0 => format!("its process ended with {how} before the test was over"),
-            _ => format!("{how}{core}"),
-        };
+        exited.message = how_it_died(exited.exit_code, exited.signal, exited.core_dumped);
     }
     let mut output = Output::of(&exited);
     output.add(&runner.stdio_path, runner.stdio_told_bytes, RUNNER_PRINTED_BYTES_MAX);

@@ -8,6 +8,7 @@ use muster_proto::v1::Start;
 
 use super::super::attempt::Attempt;
 use super::super::spawn::Context;
+use super::wire::TestResult;
 use crate::limits::RUNNER_HOLD_MS_MAX;
 
 /// Tokens of templates and runners, for their marks: no lease has this bit.
@@ -51,6 +52,8 @@ pub(super) struct Current {
     pub(super) until_ms: Option<u64>,
     /// It was told to stop.
     pub(super) revoked: bool,
+    /// How it ended, where only what it has printed is missing.
+    pub(super) told: Option<Box<TestResult>>,
 }
 
 /// A process that executes tests of a run in a slot. Its process is the slot's attempt, from when it is known on.

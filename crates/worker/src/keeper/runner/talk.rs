@@ -134,7 +134,7 @@ impl Keeper {
         let until_ms = (start.timeout_ms > 0).then(|| now.monotonic_ms.saturating_add(start.timeout_ms));
         let (started_us, started_wall_ms) = (clock::monotonic_us(), clock::wall_ms());
         let started = KeeperStarted { token, pid: process.pid.unsigned_abs(), slot: slot_number as u32 };
-        runner.current.push(Current { start, started_us, started_wall_ms, until_ms, revoked });
+        runner.current.push(Current { start, started_us, started_wall_ms, until_ms, revoked, told: None });
         limit(runner, process, now);
         self.link.push(keeper_event::Kind::Started(started))
     }
@@ -145,6 +145,15 @@ impl Keeper {
             runner.holds_since_ms = None;
             runner.take_current(result.token)
         });
+        let current = match (current, &mut slot.runner) {
+            (Some(mut current), Some(runner)) if result.more => {
+                (current.until_ms, current.told) = (None, Some(Box::new(result.clone())));
+                runner.current.push(current);
+                slot.attempt.iter_mut().for_each(|process| limit(runner, process, now));
+                return;
+            }
+            (current, _) => current,
+        };
         let Some(current) = current else {
             let what = format!("the result of test {}, which is not in flight", result.token);
             return self.runner_is_confused(slot_number, now, &what);

@@ -46,7 +46,7 @@ fn one() -> u32 {
 }
 
 /// How a test ended.
-#[derive(Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default)]
 pub(super) struct TestResult {
     pub(super) token: u64,
@@ -62,6 +62,8 @@ pub(super) struct TestResult {
     pub(super) memory_peak_kib: u64,
     pub(super) output_bytes: u64,
     pub(super) output_lost: bool,
+    /// It is over, and how is known, but what it has printed is not there yet: the same is said again with it.
+    pub(super) more: bool,
     /// Size of the runner's own output so far.
     pub(super) stdio_bytes: Option<u64>,
     /// What came to it since then is not this test's.

@@ -1,0 +1,212 @@
+//! `muster run` on projects of cargo's.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::{Done, Sandbox};
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/cargo");
+
+/// What a test ended as, how often it was tried, what it said.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct End {
+    result: String,
+    outcomes: Vec<String>,
+    message: String,
+    place: String,
+}
+
+/// A copy of a fixture.
+struct Project {
+    sandbox: Sandbox,
+    model: BTreeMap<String, String>,
+}
+
+impl Project {
+    fn new(fixture: &str) -> Self {
+        let sandbox = Sandbox::new();
+        let from = Path::new(FIXTURES).join(fixture);
+        copy(&from, &sandbox.path("."));
+        let model: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(from.join("model.json")).expect("a model")).expect("JSON");
+        let model = serde_json::from_value(model["tests"].clone()).expect("names and results");
+        Self { sandbox, model }
+    }
+
+    fn muster(&self, words: &[&str]) -> Command {
+        let mut command = self.sandbox.muster(["run", "--events", "events.ndjson"].iter().chain(words));
+        // Where the toolchain is; nothing is fetched, and nothing of the machine's configuration is read.
+        for name in ["RUSTUP_HOME", "RUSTUP_TOOLCHAIN"] {
+            command.envs(std::env::var_os(name).map(|value| (name, value)));
+        }
+        let rustup = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".rustup"));
+        if std::env::var_os("RUSTUP_HOME").is_none() {
+            command.envs(rustup.filter(|path| path.exists()).map(|path| ("RUSTUP_HOME", path)));
+        }
+        command.env("CARGO_NET_OFFLINE", "true").env("RUST_BACKTRACE", "0");
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Done {
+        self.sandbox.start_command("run", self.muster(words)).wait()
+    }
+
+    /// By name, as the events of the last run tell it: each result once.
+    fn ends(&self) -> BTreeMap<String, End> {
+        let mut ends = BTreeMap::new();
+        for line in self.sandbox.lines("events.ndjson") {
+            let event: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            if event["type"] != "result" {
+                continue;
+            }
+            let task = &event;
+            let attempts = task["attempts"].as_array().cloned().unwrap_or_default();
+            let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+            let last = attempts.last().cloned().unwrap_or_default();
+            let end = End {
+                result: text(&task["result"]),
+                outcomes: attempts.iter().map(|attempt| text(&attempt["outcome"])).collect(),
+                message: text(&last["message"]),
+                place: format!("{}:{}", text(&last["detail"]["file"]), last["detail"]["line"]),
+            };
+            let before = ends.insert(text(&task["name"]), end);
+            assert_eq!(before, None, "two results: {task}");
+        }
+        ends
+    }
+
+    #[track_caller]
+    fn assert_as_in_the_model(&self) -> BTreeMap<String, End> {
+        let ends = self.ends();
+        let results: BTreeMap<_, _> = ends.iter().map(|(name, end)| (name.clone(), end.result.clone())).collect();
+        assert_eq!(results, self.model);
+        ends
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("writable");
+    for entry in fs::read_dir(from).expect("a directory").map(|entry| entry.expect("readable")) {
+        let (path, to) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() { copy(&path, &to) } else { assert!(fs::copy(path, to).is_ok()) }
+    }
+}
+
+#[test]
+fn every_kind_of_program_is_run_as_cargo_runs_it() {
+    let project = Project::new("workspace");
+    let done = project.run(&[]).exits(1);
+    let ends = project.assert_as_in_the_model();
+    done.says("14 selected = 9 passed + 1 skipped + 4 failed")
+        .says("printed by fails")
+        .says("from a child")
+        .says("not four");
+    assert_eq!(ends["alpha tests::fails"].place, "alpha/src/lib.rs:24");
+    assert!(ends["alpha tests::fails"].message.contains("not four"), "{:?}", ends["alpha tests::fails"]);
+    assert_eq!(ends["alpha tests::says_an_error"].message, "Error: \"not today\"");
+    assert!(ends["alpha tests::does_not_panic"].message.contains("did not panic"));
+
+    // Each in a process of its own it is the same.
+    project.run(&["--isolate", "process"]).exits(1);
+    let isolated = project.assert_as_in_the_model();
+    assert_eq!(isolated["alpha tests::fails"].place, "alpha/src/lib.rs:24");
+    let logs = project.sandbox.run_args(["logs", "last", "alpha tests::fails"]).exits(0);
+    assert!(logs.stdout.starts_with("printed by fails\n"), "{logs:?}");
+    logs.does_not_say("running 1 test").does_not_say("test result");
+
+    // What was asked of cargo is asked again.
+    project.sandbox.write("alpha/src/bin/tool.rs", "fn main() {}\n");
+    let mut again = project.sandbox.muster(["rerun", "last", "--failed"]);
+    again.env(
+        "RUSTUP_HOME",
+        std::env::var_os("RUSTUP_HOME").unwrap_or_else(|| {
+            PathBuf::from(std::env::var_os("HOME").expect("a home")).join(".rustup").into_os_string()
+        }),
+    );
+    project.sandbox.start_command("again", again).wait().exits(1).says("4 selected = 0 passed + 4 failed");
+}
+
+#[test]
+fn what_is_selected_is_what_cargo_and_its_harness_select() {
+    let project = Project::new("workspace");
+    let names = |words: &[&str]| {
+        project.run(words);
+        project.ends().into_keys().collect::<Vec<_>>()
+    };
+    let only = ["--", "-p", "alpha", "--features", "extra", "--lib", "--", "--skip", "panic", "feature", "adds"];
+    assert_eq!(names(&only), ["alpha tests::adds", "alpha tests::only_with_the_feature"]);
+    let ignored = ["--", "-p", "alpha", "--lib", "--", "--ignored"];
+    assert_eq!(names(&ignored), ["alpha tests::ignored"]);
+    assert_eq!(project.ends()["alpha tests::ignored"].result, "failed", "it was asked for");
+    assert_eq!(names(&["alpha", "--", "--bench", "timing"]), ["alpha::bench/timing of_the_benchmark"]);
+    assert_eq!(names(&["--", "-p", "beta", "--tests"]), ["beta::own_harness"]);
+    project.run(&["--", "--lib", "--", "no_such_test"]).exits(4).says("nothing selected");
+    project.run(&["--", "--", "--nocapture"]).exits(2).says("muster logs");
+    project.run(&["nowhere"]).exits(4).says("Cargo.toml in");
+}
+
+#[test]
+fn what_cannot_be_built_is_said_by_cargo_and_nothing_runs() {
+    let project = Project::new("workspace");
+    project.sandbox.write("alpha/src/lib.rs", "pub fn add( {}\n");
+    project.run(&[]).exits(5).says("error").says("alpha/src/lib.rs:1").says("could not build the tests");
+}
+
+#[test]
+fn who_has_a_configuration_for_nextest_is_told_that_it_is_not_read() {
+    let project = Project::new("workspace");
+    project.sandbox.write(".config/nextest.toml", "[profile.default]\nretries = 2\n");
+    project.run(&["--", "-p", "beta", "--lib"]).exits(4).says("nothing selected");
+    project.run(&["--", "-p", "alpha", "--bins"]).exits(0).says("nextest.toml is not read");
+}
+
+#[test]
+fn tests_that_take_their_process_with_them_cost_themselves_only() {
+    for how in [&["--slots", "1"] as &[&str], &["--slots", "2"], &["--slots", "2", "--isolate", "process"]] {
+        let project = Project::new("killers");
+        let words: Vec<&str> = how.iter().chain(&["--", "--test", "killers"]).copied().collect();
+        let done = project.run(&words).exits(1);
+        let ends = project.assert_as_in_the_model();
+        done.says("14 selected = 6 passed + 1 skipped + 2 failed + 5 crashed")
+            .says("printed by f")
+            .says("overflowed its stack");
+        for (name, end) in &ends {
+            let tries = if end.result == "crashed" { 2 } else { 1 };
+            assert_eq!(end.outcomes, vec![end.result.as_str(); tries], "{name} {how:?}");
+        }
+        assert!(ends["killers::killers b_aborts"].message.contains("SIGABRT"));
+        assert!(ends["killers::killers d_exits_with_success"].message.contains("exit code 0"));
+        let printed = &ends["killers::killers j_prints_a_hundred_megabytes_and_fails"];
+        assert!(printed.message.contains("after a hundred megabytes"), "{printed:?}");
+        let child = fs::read_to_string(project.sandbox.path("child.pid")).expect("it was left");
+        assert!(!Path::new("/proc").join(child).exists(), "nothing outlives the run");
+    }
+}
+
+#[test]
+fn a_test_that_never_ends_is_stopped_alone() {
+    let project = Project::new("killers");
+    let words = [
+        "--timeout",
+        "300ms",
+        "--slots",
+        "1",
+        "--",
+        "--test",
+        "killers",
+        "--",
+        "--include-ignored",
+        "innocent",
+        "f_fails",
+        "never",
+    ];
+    project.run(&words).exits(1).says("7 selected = 5 passed + 1 failed + 1 timed_out");
+    let ends = project.ends();
+    assert_eq!(ends["killers::killers m_never_ends"].outcomes, ["timed_out"]);
+    assert_eq!(ends["killers::killers f_fails"].outcomes, ["failed"]);
+    assert!(ends["killers::killers n_innocent"].outcomes.iter().all(|outcome| outcome != "failed"));
+}
