@@ -264,6 +264,32 @@ fn a_lease_says_what_the_runner_needs_and_whether_the_test_is_to_be_alone() {
 }
 
 #[test]
+fn a_suspect_runs_again_alone_uses_no_budget_and_passes_unmarked() {
+    let runner = Some(RunnerSpec { programs: vec![TestProgram::default()], ..Default::default() });
+    let options = RunOptions { runner, ..Default::default() };
+    let item = |name: &str| TaskSpec { name: name.into(), item: format!("p {name}"), ..Default::default() };
+    let mut world = World::with_run(options, vec![item("a"), item("b")]);
+    world.register_as(hello("w", 2, 2));
+    world.schedule();
+    let lease = |world: &World, index| view::lease(&world.state, TaskRef::at(1, index)).expect("leased");
+    assert!(lease(&world, 0).batched && !lease(&world, 0).isolate);
+    for index in [0, 1] {
+        let held = world.lease(index);
+        let mut report =
+            AttemptReport { task: Some(TaskRef::at(1, index)), token: held.token, suspect: true, ..Default::default() };
+        report.set_outcome(Outcome::Preempted);
+        let session = held.session;
+        world.apply(Kind::FinishAttempts(FinishAttempts { session, reports: vec![report] })).expect("taken");
+    }
+    world.schedule();
+    assert!(lease(&world, 0).isolate && lease(&world, 1).isolate);
+    world.finish(0, Outcome::Passed).expect("taken");
+    world.finish(1, Outcome::Crashed).expect("taken");
+    let results = (world.result(0), world.result(1));
+    assert_eq!(results, (Some(TaskResult::Passed), Some(TaskResult::Crashed)), "whoever was to blame dies again");
+}
+
+#[test]
 fn items_are_checked_before_any_task_is_added() {
     let item = |item: &str| TaskSpec { item: item.into(), command: None, ..task("a") };
     let runner = RunOptions { runner: Some(RunnerSpec::default()), ..Default::default() };
