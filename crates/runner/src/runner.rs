@@ -5,6 +5,9 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
+use muster_frameworks::adapter::Dialect;
+
+use crate::adapter;
 use crate::libtest::{Libtest, execute_by_exit_code};
 use crate::limits::BATCH_ITEMS_MAX;
 use crate::link::Link;
@@ -65,6 +68,10 @@ impl Runner {
             };
             let Batch { items, program, alone } = batch;
             let program = program.ok_or_else(|| io::Error::other("the tests are of no program that is known"))?;
+            if let Some(dialect) = Dialect::read(&program.dialect) {
+                adapter::execute(self, &program, &dialect, alone, items)?;
+                continue;
+            }
             match program.dialect.as_str() {
                 "libtest" => libtest.execute(self, &program, alone, items)?,
                 "exit-code" => execute_by_exit_code(self, &program, items)?,

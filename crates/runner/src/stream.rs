@@ -47,6 +47,18 @@ impl Stream {
         Ok(Self { process, pipe, closed: false, reader: format.reader(), buffer: vec![0; READ_BYTES] })
     }
 
+    /// Starts `program`, whose standard output alone is read, by this reader; its standard error goes to `errors`.
+    pub(crate) fn start_apart(
+        program: &Program,
+        alone: Option<&Item>,
+        errors: File,
+        reader: Box<dyn Reader>,
+    ) -> io::Result<Self> {
+        let (pipe, output) = io::pipe()?;
+        let process = Process::start_apart(program, alone, File::from(OwnedFd::from(output)), errors)?;
+        Ok(Self { process, pipe, closed: false, reader, buffer: vec![0; READ_BYTES] })
+    }
+
     /// Waits until the process says something or ends, for `silence_max` at most, and appends what it said to `events`.
     /// If the keeper is gone, nobody wants to know of it any more: the process is killed.
     ///
