@@ -72,7 +72,7 @@ macro_rules! fixtures {
     )*};
 }
 
-fixtures! { tap_each junit_shared hanging fails_at_its_end unreported }
+fixtures! { tap_each junit_shared hanging hanging_shared fails_at_its_end unreported }
 
 #[test]
 fn exit_code() {

@@ -36,7 +36,7 @@ pub(crate) struct RunArgs {
     /// the name of an adapter in muster.toml
     #[arg(long, value_name = "NAME", conflicts_with_all = ["cmds", "each"])]
     pub(crate) framework: Option<String>,
-    /// How far tests are kept apart: in processes that are shared by many, or each in a process of its own (cargo)
+    /// How far tests are kept apart: in processes that are shared by many, or each in a process of its own (cargo, adapters)
     #[arg(long, value_name = "HOW", default_value = "batch", conflicts_with_all = ["cmds", "each"])]
     pub(crate) isolate: Isolate,
     #[command(flatten)]

@@ -206,6 +206,7 @@ impl<'a> Section<'a> {
             }
             (Parse::Junit, results) => Ok(results.map(str::to_owned)),
             (_, Some(_)) => Err(self.wrong("results", "is for parse = \"junit\" only")),
+            (_, None) if named => Err(self.wrong("run", "names {results}, which is for parse = \"junit\" only")),
             (_, None) => Ok(None),
         }
     }

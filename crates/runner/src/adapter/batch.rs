@@ -163,7 +163,8 @@ impl Course<'_> {
             Event::Ended(case) => return self.case(runner, case),
             Event::Output { id, bytes } => {
                 let waiting = &self.waiting;
-                let item = id.and_then(|id| waiting.get(&id));
+                let name = id.as_deref().and_then(|id| self.matching.find_id(id, |name| waiting.contains_key(name)));
+                let item = name.and_then(|name| waiting.get(name));
                 if !item.is_some_and(|item| output::add(item, &bytes)) {
                     runner.printed.add(&bytes);
                 }
@@ -280,7 +281,7 @@ impl Course<'_> {
             }
             _ => {}
         }
-        let mut message = format!("the framework reported nothing about it, and {}", how(end));
+        let mut message = format!("the framework reported nothing about it ({})", how(end));
         if let Some(problem) = &self.problem {
             message = format!("{message}: {problem}");
         }

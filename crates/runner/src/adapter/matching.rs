@@ -19,13 +19,17 @@ impl<'a> Matching<'a> {
     /// The first of a case's names that was asked for: what the format calls it; of `a::b::c` also `b::c` and `c`, where
     /// what stands before is a class or a package; and of a JUnit file the case's file.
     pub(super) fn find<'c>(&self, case: &'c CaseEnd, is_asked: impl Fn(&str) -> bool) -> Option<&'c str> {
-        let id = case.id.as_str();
-        let qualified = matches!(self.parse, Parse::Junit | Parse::Printed(Format::Test2json));
-        let suffixes = id.match_indices("::").map(|(at, mark)| &id[at + mark.len()..]).filter(|_| qualified);
         let file = (self.parse == Parse::Junit && !case.file.is_empty()).then_some(case.file.as_str());
         let below = file.and_then(|file| file.strip_prefix(self.cwd)?.strip_prefix('/'));
-        let names = std::iter::once(id).chain(suffixes).chain(file).chain(below);
-        names.into_iter().find(|name| is_asked(name))
+        let by_id = self.find_id(&case.id, &is_asked);
+        by_id.or_else(|| file.into_iter().chain(below).find(|name| is_asked(name)))
+    }
+
+    /// The same of a case of which nothing but what the format calls it is known.
+    pub(super) fn find_id<'c>(&self, id: &'c str, is_asked: impl Fn(&str) -> bool) -> Option<&'c str> {
+        let qualified = matches!(self.parse, Parse::Junit | Parse::Printed(Format::Test2json));
+        let suffixes = id.match_indices("::").map(|(at, mark)| &id[at + mark.len()..]).filter(|_| qualified);
+        std::iter::once(id).chain(suffixes).find(|name| is_asked(name))
     }
 }
 

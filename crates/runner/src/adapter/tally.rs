@@ -134,7 +134,7 @@ pub(super) fn judge(
                 let (outcome, message) = (Outcome::Skipped, why.to_owned());
                 TestResult { token: item.token, outcome, message, ..TestResult::default() }
             }
-            None => super::not_here(item, "the framework reported nothing about it, and exit code 0".to_owned()),
+            None => super::not_here(item, "the framework reported nothing about it (exit code 0)".to_owned()),
         },
         (_, None) if tally.is_empty() => failed(format!("{}, and nothing was reported", how(end))),
         (_, None) => failed(format!("{}, though nothing that was reported failed", how(end))),

@@ -20,14 +20,6 @@ use crate::exit_code::Failure;
 use crate::out;
 use crate::report::{hints, sanitise};
 
-/// [`Asked::words`] for a framework.
-pub(super) fn words(framework: &str, args: &RunArgs) -> Vec<OsString> {
-    match framework {
-        CARGO => args.command.clone(),
-        _ => adapter::words(&args.paths, &args.command),
-    }
-}
-
 /// The hidden command that stands for a test program while cargo says how it is started.
 pub(crate) const CAPTURE: &str = "capture";
 
@@ -152,6 +144,14 @@ pub(super) fn still_there(tasks: Vec<TaskSpec>, now: Vec<TaskSpec>) -> (Vec<Task
 pub(super) fn with_runner(options: RunOptions, runner: RunnerSpec, env: Vec<EnvVar>) -> RunOptions {
     let framework = Asked::of(&runner).map(|asked| asked.framework).unwrap_or_default();
     RunOptions { env, framework, runner: Some(runner), ..options }
+}
+
+/// [`Asked::words`] for a framework.
+pub(super) fn words(framework: &str, args: &RunArgs) -> Vec<OsString> {
+    match framework {
+        CARGO => args.command.clone(),
+        _ => adapter::words(&args.paths, &args.command),
+    }
 }
 
 #[cfg(test)]

@@ -84,6 +84,7 @@ fn what_is_wrong_is_named_with_its_adapter_and_key() {
         ("run = ' '\nparse = 'tap'", "bats.run: is empty"),
         ("run = 'r'\nparse = 'tap'", "bats.run: has neither {id} nor {ids}"),
         ("run = \"r '{id}'\"\nparse = 'tap'", "bats.run: {id} stands in quotes"),
+        ("run = ['r', '{id}', '{results}']\nparse = 'tap'", "bats.run: names {results}, which is for parse"),
         ("run = ['r', '{ids}']\nparse = 'exitcode'", "bats.run: has {ids} with parse = \"exitcode\""),
         ("run = ['r', '{id}']\nparse = 'junit'", "bats.run: does not tell the command where to write"),
         ("run = ['r', '{id}']\nparse = 'junit'\nresults = 'a.xml'", "bats.results: has no {slot}"),
