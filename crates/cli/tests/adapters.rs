@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use support::fixture::copy;
@@ -214,7 +214,7 @@ fn words_behind_the_dashes_go_to_the_command() {
     let sandbox = configured(toml);
     sandbox.run_args(["run", "--framework", "a", "--", "-v", "two words"]).exits(0);
     assert_eq!(sandbox.lines("words"), ["x -v two words"]);
-    let nested = PathBuf::from(sandbox.path("sub"));
+    let nested = sandbox.path("sub");
     std::fs::create_dir(&nested).expect("writable");
     let mut command = sandbox.muster(["run", "--framework", "a"]);
     command.current_dir(&nested);

@@ -2,6 +2,8 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use muster_frameworks::parse::{Event, Reader};
 
@@ -35,28 +37,25 @@ pub(super) fn measure(item: &Item, result: &mut TestResult) {
 pub(super) struct Tee {
     reader: Box<dyn Reader>,
     output: File,
-    lost: bool,
+    lost: Arc<AtomicBool>,
 }
 
-/// What a [`Tee`] says, at the end, of an output that could not be written.
-pub(super) const LOST: &str = "muster: a part of the output could not be written";
-
 impl Tee {
-    pub(super) fn new(reader: Box<dyn Reader>, output: File) -> Self {
-        Self { reader, output, lost: false }
+    /// `lost` becomes true if something could not be written.
+    pub(super) fn new(reader: Box<dyn Reader>, output: File, lost: Arc<AtomicBool>) -> Self {
+        Self { reader, output, lost }
     }
 }
 
 impl Reader for Tee {
     fn read(&mut self, bytes: &[u8], events: &mut Vec<Event>) {
-        self.lost |= self.output.write_all(bytes).is_err();
+        if self.output.write_all(bytes).is_err() {
+            self.lost.store(true, Ordering::Relaxed);
+        }
         self.reader.read(bytes, events);
     }
 
     fn end(&mut self, events: &mut Vec<Event>) {
         self.reader.end(events);
-        if self.lost {
-            events.push(Event::Output { id: None, bytes: LOST.as_bytes().to_vec() });
-        }
     }
 }

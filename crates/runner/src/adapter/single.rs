@@ -1,13 +1,15 @@
 //! A test that has a command for itself, which says what happened: its cases are that test's, however many there are.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use muster_frameworks::adapter::{Dialect, Parse};
 use muster_frameworks::parse::{CaseEnd, Event, Format};
 
 use super::matching::Matching;
-use super::output::{self, LOST, Tee};
+use super::output::{self, Tee};
 use super::tally::{Tally, judge};
 use super::{Filled, filled, format_of, not_started, results};
 use crate::child::{End, Process};
@@ -33,7 +35,6 @@ pub(super) fn execute(runner: &mut Runner, program: &Program, dialect: &Dialect,
     runner.flush()?;
     let since = Instant::now();
     let command = filled(runner, program, dialect, &[item.name()]);
-    // A file's points are its own, whatever they are called.
     let parse = dialect.parse;
     let mut heard = Heard {
         item,
@@ -54,8 +55,7 @@ pub(super) fn execute(runner: &mut Runner, program: &Program, dialect: &Dialect,
     };
     result.output_lost = heard.lost;
     output::measure(item, &mut result);
-    let elapsed_us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
-    result.wall_us = elapsed_us;
+    result.wall_us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
     runner.ended(result)?;
     runner.flush()
 }
@@ -66,8 +66,9 @@ type Ended = Result<End, io::Error>;
 /// Runs a command that says on its standard output what happens.
 fn listen(runner: &Runner, command: &Filled, format: Format, heard: &mut Heard<'_>) -> io::Result<Ended> {
     let item = heard.item;
+    let lost = Arc::new(AtomicBool::new(false));
     let started = output::open(item).and_then(|output| {
-        let reader = Tee::new(format.reader(), output.try_clone()?);
+        let reader = Tee::new(format.reader(), output.try_clone()?, Arc::clone(&lost));
         Stream::start_apart(&command.program, Some(item), output, Box::new(reader))
     });
     let mut stream = match started {
@@ -79,6 +80,7 @@ fn listen(runner: &Runner, command: &Filled, format: Format, heard: &mut Heard<'
         let step = stream.step(runner, None, &mut events)?;
         events.into_iter().for_each(|event| heard.take(event));
         if let Step::Over(end) = step {
+            heard.lost = lost.load(Ordering::Relaxed);
             return Ok(Ok(end));
         }
     }
@@ -114,7 +116,6 @@ impl Heard<'_> {
             Event::Ended(case) => self.case(&case),
             Event::SkippedAll(why) => self.skipped_all = Some(why),
             Event::Problem(text) => drop(self.problem.get_or_insert(text)),
-            Event::Output { id: None, bytes } if bytes == LOST.as_bytes() => self.lost = true,
             Event::Output { .. } | Event::Started { .. } | Event::Paused { .. } | Event::Continued { .. } => {}
         }
     }
@@ -127,6 +128,7 @@ impl Heard<'_> {
     }
 
     fn result(&self, end: End, parse: Parse) -> TestResult {
+        // All points are this test's, whatever they are called.
         let points = parse == Parse::Printed(Format::Tap);
         let tally = if points || self.own.is_empty() { &self.all } else { &self.own };
         let (skipped_all, problem) = (self.skipped_all.as_deref(), self.problem.as_deref());
