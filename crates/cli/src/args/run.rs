@@ -56,7 +56,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NAME[=VALUE]", long_help = env_help(),
           value_parser = OsStringValueParser::new().try_map(|text| EnvOption::parse(&text)))]
     pub(crate) env: Vec<EnvOption>,
-    /// After `--`: arguments for pytest, cargo or an adapter's command; with --each, the command for each file, {} stands for the file
+    /// After `--`: arguments for pytest, cargo or an adapter's command; with --each, the command for each file, {} stands
+    /// for the file
     #[arg(last = true, value_name = "ARGUMENT", conflicts_with = "cmds")]
     pub(crate) command: Vec<OsString>,
 }

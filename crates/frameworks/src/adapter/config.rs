@@ -104,7 +104,7 @@ impl<'a> Section<'a> {
         let results = self.results(parse, template::names_results(texts))?;
         let batch = self.batch(several)?;
         // Beside the file, unless there is nothing beside it.
-        let home = self.path.parent().unwrap_or(Path::new("/"));
+        let home = self.path.parent().unwrap_or_else(|| Path::new("/"));
         Ok(Adapter {
             name: self.name.to_owned(),
             detect: self.detect()?,

@@ -16,8 +16,8 @@ impl<'a> Matching<'a> {
         Self { parse, cwd }
     }
 
-    /// The first of a case's names that was asked for: what the format calls it; of `a::b::c` also `b::c` and `c`, where
-    /// what stands before is a class or a package; and of a JUnit file the case's file.
+    /// The first of a case's names that was asked for: what the format calls it; of `a::b::c` also `b::c` and `c`,
+    /// where what stands before is a class or a package; and of a JUnit file the case's file.
     pub(super) fn find<'c>(&self, case: &'c CaseEnd, is_asked: impl Fn(&str) -> bool) -> Option<&'c str> {
         let file = (self.parse == Parse::Junit && !case.file.is_empty()).then_some(case.file.as_str());
         let below = file.and_then(|file| file.strip_prefix(self.cwd)?.strip_prefix('/'));
@@ -39,7 +39,7 @@ mod tests {
 
     use super::*;
 
-    fn found<'a>(parse: &str, asked: &[&'a str], id: &str, file: &str) -> Option<String> {
+    fn found(parse: &str, asked: &[&str], id: &str, file: &str) -> Option<String> {
         let parse = Parse::named(parse).expect("known");
         let case = super::super::tests::case(id, CaseOutcome::Passed, file);
         Matching::new(parse, "/w").find(&case, |name| asked.contains(&name)).map(str::to_owned)

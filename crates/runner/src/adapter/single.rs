@@ -21,7 +21,8 @@ use crate::stream::{Step, Stream};
 struct Heard<'a> {
     item: &'a Item,
     matching: Matching<'a>,
-    /// Cases with the test's own name. If there are any, they decide: the command may tell of others that it did not run.
+    /// Cases with the test's own name. If there are any, they decide: the command may tell of others that it did not
+    /// run.
     own: Tally,
     all: Tally,
     skipped_all: Option<String>,
