@@ -53,7 +53,8 @@ fn ends(sandbox: &Sandbox) -> (BTreeMap<String, String>, BTreeMap<String, String
     for task in sandbox.json("tasks last --output json").iter().filter(|line| line["type"] == "task") {
         let last = task["attempts"].as_array().and_then(|all| all.last()).unwrap_or(task);
         let result = task["result"].as_str().unwrap_or("none");
-        let more = last["detail"]["expectation"].as_str().or(last["detail"]["phase"].as_str());
+        let more = last["detail"]["expectation"].as_str();
+        let more = more.or_else(|| last["detail"]["phase"].as_str());
         let end = more.map_or_else(|| result.to_owned(), |more| format!("{result} {more}"));
         let name = task["name"].as_str().expect("a name").to_owned();
         let output = [&last["output_head"], &last["output_tail"]].map(|part| part.as_str().unwrap_or_default());
