@@ -10,13 +10,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
-use ignore::{DirEntry, WalkBuilder};
+use ignore::{DirEntry, Walk, WalkBuilder};
 use muster_proto::Bytes;
 use muster_proto::limits::RUN_TASKS_MAX;
 use muster_proto::v1::{CommandSpec, TaskSpec};
 
 use crate::command::check_size;
 use crate::error::ListError;
+use crate::limits::DETECT_ENTRIES_MAX;
 use crate::naming::{Names, bounded, printable};
 
 /// Lists a task for each file that matches `pattern`, seen from the current directory: `template` with `{}` replaced
@@ -83,20 +84,23 @@ fn fill(arg: &[u8], path: &[u8], program: bool) -> Bytes {
     Bytes::from(filled)
 }
 
+/// One file below `base` that matches, relative to it: of the first [`DETECT_ENTRIES_MAX`] files and directories.
+pub(crate) fn first_match(base: &Path, pattern: &str) -> Result<Option<PathBuf>, ListError> {
+    let search = Search::of(base, pattern)?;
+    if !search.root.exists() {
+        return Ok(None);
+    }
+    search.walk().take(DETECT_ENTRIES_MAX).find_map(|entry| search.matching(entry).transpose()).transpose()
+}
+
 fn matches(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, ListError> {
     let wrong = |reason: String| ListError::Pattern { pattern: pattern.into(), reason };
-    let pattern_text = pattern.trim_start_matches("./");
-    if pattern_text.is_empty() {
-        return Err(wrong("is empty".into()));
+    let search = Search::of(base, pattern)?;
+    if !search.root.exists() {
+        let what = format!("no file matches '{pattern}': there is no {}", search.root.display());
+        return Err(ListError::Empty { what });
     }
-    let glob = GlobBuilder::new(pattern_text).literal_separator(true).backslash_escape(true).build();
-    let matcher = glob.map_err(|error| wrong(error.kind().to_string()))?.compile_matcher();
-    let (fixed, depth) = fixed_part(pattern_text);
-    let root = base.join(&fixed);
-    if !root.exists() {
-        return Err(ListError::Empty { what: format!("no file matches '{pattern}': there is no {}", root.display()) });
-    }
-    let found = walk(base, &root, depth, hidden_is_named(pattern_text), &matcher)?;
+    let found = search.walk().filter_map(|entry| search.matching(entry).transpose()).collect::<Result<Vec<_>, _>>()?;
     match found.len() {
         0 => Err(ListError::Empty { what: format!("no file matches '{pattern}'") }),
         count if count > RUN_TASKS_MAX as usize => {
@@ -106,28 +110,43 @@ fn matches(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, ListError> {
     }
 }
 
-fn walk(
-    base: &Path,
-    root: &Path,
+/// What is looked for, and where.
+struct Search<'a> {
+    base: &'a Path,
+    root: PathBuf,
     depth: Option<usize>,
     hidden: bool,
-    matcher: &GlobMatcher,
-) -> Result<Vec<PathBuf>, ListError> {
-    let wanted = move |entry: &DirEntry| {
-        let name = entry.file_name().as_bytes();
-        entry.depth() == 0 || (name != b".git" && (hidden || !name.starts_with(b".")))
-    };
-    let mut walk = WalkBuilder::new(root);
-    let walk = walk.standard_filters(false).follow_links(false).max_depth(depth).filter_entry(wanted).build();
-    let mut found = Vec::new();
-    for entry in walk {
-        let entry = entry.map_err(|error| unreadable(root, error))?;
-        let path = entry.path().strip_prefix(base).unwrap_or_else(|_| entry.path());
-        if matcher.is_match(path) && is_file(&entry) {
-            found.push(path.to_path_buf());
+    matcher: GlobMatcher,
+}
+
+impl<'a> Search<'a> {
+    fn of(base: &'a Path, pattern: &str) -> Result<Self, ListError> {
+        let wrong = |reason: String| ListError::Pattern { pattern: pattern.into(), reason };
+        let text = pattern.trim_start_matches("./");
+        if text.is_empty() {
+            return Err(wrong("is empty".into()));
         }
+        let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build();
+        let matcher = glob.map_err(|error| wrong(error.kind().to_string()))?.compile_matcher();
+        let (fixed, depth) = fixed_part(text);
+        Ok(Self { base, root: base.join(&fixed), depth, hidden: hidden_is_named(text), matcher })
     }
-    Ok(found)
+
+    fn walk(&self) -> Walk {
+        let hidden = self.hidden;
+        let wanted = move |entry: &DirEntry| {
+            let name = entry.file_name().as_bytes();
+            entry.depth() == 0 || (name != b".git" && (hidden || !name.starts_with(b".")))
+        };
+        let mut walk = WalkBuilder::new(&self.root);
+        walk.standard_filters(false).follow_links(false).max_depth(self.depth).filter_entry(wanted).build()
+    }
+
+    fn matching(&self, entry: Result<DirEntry, ignore::Error>) -> Result<Option<PathBuf>, ListError> {
+        let entry = entry.map_err(|error| unreadable(&self.root, error))?;
+        let path = entry.path().strip_prefix(self.base).unwrap_or_else(|_| entry.path());
+        Ok((self.matcher.is_match(path) && is_file(&entry)).then(|| path.to_path_buf()))
+    }
 }
 
 fn is_file(entry: &DirEntry) -> bool {

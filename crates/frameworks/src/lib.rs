@@ -2,8 +2,10 @@
 //!
 //! The set is closed. Its first member is the plain command ([`command`]): a file with one command a line, or a glob
 //! with a command for each file; its listing reads files and directories and starts nothing. The second is [`pytest`],
-//! whose tests only pytest itself can list. [`parse`] reads what test programs of other frameworks print.
+//! whose tests only pytest itself can list. [`parse`] reads what test programs of other frameworks print. Any framework
+//! that is not in the set can be described by a project itself ([`adapter`]).
 
+pub mod adapter;
 pub mod cargo;
 pub mod command;
 pub mod error;

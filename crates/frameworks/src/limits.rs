@@ -30,6 +30,21 @@ pub const LIST_ANSWER_MAX: Duration = Duration::from_secs(120);
 /// Bytes read of such a list.
 pub const LIST_BYTES_MAX: u64 = 256 << 20;
 
+/// Adapters in one `muster.toml`.
+pub const ADAPTERS_MAX: usize = 100;
+/// Longest name of an adapter.
+pub const ADAPTER_NAME_BYTES_MAX: usize = 64;
+/// Longest command of an adapter, its arguments together; longest value of a variable.
+pub const ADAPTER_COMMAND_BYTES_MAX: usize = 64 << 10;
+/// Tests that a command gets at once, unless the adapter says another number.
+pub const ADAPTER_BATCH_DEFAULT: usize = 100;
+/// Most tests that a command gets at once.
+pub const ADAPTER_BATCH_ITEMS_MAX: usize = 256;
+/// Most bytes of ids that a command gets at once: systems bound the arguments of a process.
+pub const ADAPTER_BATCH_BYTES_MAX: usize = 512 << 10;
+/// What is shown of what a listing that failed has said: the end of it.
+pub(crate) const ADAPTER_SAID_BYTES_MAX: usize = 8 << 10;
+
 /// Largest frame of a list of tests.
 pub const LISTING_FRAME_BYTES_MAX: usize = 8 << 20;
 /// Most tests in a list.
@@ -69,6 +84,7 @@ pub const JUNIT_BYTES_MAX: usize = 64 << 20;
 pub const JUNIT_NODES_MAX: u32 = 4_000_000;
 
 const _: () = {
+    assert!(ADAPTER_BATCH_DEFAULT <= ADAPTER_BATCH_ITEMS_MAX && ADAPTER_BATCH_BYTES_MAX > TASK_ITEM_BYTES_MAX);
     // The beginning of a long line is enough to see what it is.
     assert!(TEXT_LINE_BYTES_MAX > CASE_ID_BYTES_MAX * 2 && JSON_LINE_BYTES_MAX > TEXT_LINE_BYTES_MAX);
     assert!(CASE_ID_BYTES_MAX > CASE_MESSAGE_BYTES_MAX && CASE_FILE_BYTES_MAX < TEXT_LINE_BYTES_MAX);

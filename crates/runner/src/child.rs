@@ -6,10 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::protocol::{Item, Program};
-use crate::runner::OWN_VARIABLES;
+use crate::runner::{OWN_VARIABLES, Runner};
 
 /// A process that runs.
 pub(crate) struct Process {
@@ -30,22 +32,46 @@ pub(crate) struct End {
 impl Process {
     /// Starts `program` with `args` behind its own arguments; `alone`: for this test only.
     pub(crate) fn start(program: &Program, args: &[&str], alone: Option<&Item>, output: File) -> io::Result<Self> {
-        let (name, own) = program.argv.split_first().ok_or_else(|| io::Error::other("the program has no name"))?;
-        let mut command = Command::new(name);
-        command.args(own).args(args).current_dir(&program.cwd);
-        for variable in OWN_VARIABLES {
-            command.env_remove(variable);
-        }
-        if let Some(item) = alone {
-            command.env("MUSTER_TASK", &item.item).env("MUSTER_METRICS", &item.metrics);
-        }
-        command.envs(program.env.iter().map(|(key, value)| (key, value)));
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let mut command = command(program, args, alone)?;
+        command.stdout(output.try_clone()?).stderr(output);
+        Self::spawn(command)
+    }
+
+    /// Starts `program` with standard output and standard error in two places.
+    pub(crate) fn start_apart(program: &Program, alone: Option<&Item>, output: File, errors: File) -> io::Result<Self> {
+        let mut command = command(program, &[], alone)?;
+        command.stdout(output).stderr(errors);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> io::Result<Self> {
         let child = command.spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let pidfd =
             pidfd_open(pid.ok_or_else(|| io::Error::other("a process without a number"))?, PidfdFlags::empty())?;
         Ok(Self { child, pidfd })
+    }
+
+    /// Waits for its end. If the keeper is gone, nobody wants to know of it any more: it is killed.
+    pub(crate) fn end(&mut self, runner: &Runner) -> io::Result<End> {
+        loop {
+            let mut fds = [
+                PollFd::from_borrowed_fd(self.fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(runner.link().fd(), PollFlags::RDHUP),
+            ];
+            match poll(&mut fds, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let [ended, link] = fds.map(|fd| !fd.revents().is_empty());
+            if link {
+                self.kill();
+                return Err(io::Error::other("the keeper is gone"));
+            }
+            if ended {
+                return self.wait();
+            }
+        }
     }
 
     /// Readable once it has ended.
@@ -63,6 +89,20 @@ impl Process {
     pub(crate) fn wait(&mut self) -> io::Result<End> {
         Ok(End::of(self.child.wait()?))
     }
+}
+
+fn command(program: &Program, args: &[&str], alone: Option<&Item>) -> io::Result<Command> {
+    let (name, own) = program.argv.split_first().ok_or_else(|| io::Error::other("the program has no name"))?;
+    let mut command = Command::new(name);
+    command.args(own).args(args).current_dir(&program.cwd).stdin(Stdio::null());
+    for variable in OWN_VARIABLES {
+        command.env_remove(variable);
+    }
+    if let Some(item) = alone {
+        command.env("MUSTER_TASK", &item.item).env("MUSTER_METRICS", &item.metrics);
+    }
+    command.envs(program.env.iter().map(|(key, value)| (key, value)));
+    Ok(command)
 }
 
 impl End {

@@ -1,5 +1,7 @@
 //! Bounds of the runner. Units stand last in each name.
 
+use muster_frameworks::limits::ADAPTER_BATCH_ITEMS_MAX;
+
 /// Largest frame from the keeper and to it, as in the protocol.
 pub(crate) const FRAME_BYTES_MAX: usize = 8 << 20;
 /// Most tests that are asked for at once.
@@ -18,8 +20,15 @@ pub(crate) const LINE_BYTES_MAX: usize = 64 << 10;
 pub(crate) const TRIM_BYTES_MAX: u64 = 1 << 20;
 /// Once so much of what was printed is accounted for, its space on the disk is given back.
 pub(crate) const PRINTED_KEPT_BYTES_MAX: u64 = 4 << 20;
+/// Names of failed cases in one message.
+pub(crate) const NAMES_TOLD_MAX: usize = 10;
+/// Cases that nobody asked for and that are told, of one process.
+pub(crate) const STRANGERS_TOLD_MAX: usize = 20;
+/// End of what a process has printed that goes to each of its tests of which it has reported nothing.
+pub(crate) const BATCH_TAIL_BYTES_MAX: u64 = 16 << 10;
 
 const _: () = {
+    assert!(ADAPTER_BATCH_ITEMS_MAX <= BATCH_ITEMS_MAX as usize);
     assert!(LOG_ENTRY_BYTES_MAX > READ_BYTES);
     assert!(BATCH_ITEMS_MAX > 0);
 };

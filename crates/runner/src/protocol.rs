@@ -25,6 +25,8 @@ pub(crate) struct TestResult {
     pub(crate) file: String,
     #[serde(skip_serializing_if = "is_zero")]
     pub(crate) line: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expectation: Option<Expectation>,
     pub(crate) wall_us: u64,
     #[serde(skip_serializing_if = "is_zero_64")]
     pub(crate) output_bytes: u64,
@@ -58,8 +60,18 @@ pub(crate) enum Outcome {
     Failed,
     Skipped,
     Crashed,
+    /// It was in flight with others when their process ended, and is to run again, alone.
+    Suspect,
     #[default]
     Env,
+}
+
+/// What came of a test that was expected to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Expectation {
+    Xfailed,
+    Xpassed,
 }
 
 /// From the keeper.

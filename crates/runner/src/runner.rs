@@ -5,6 +5,9 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
+use muster_frameworks::adapter::Dialect;
+
+use crate::adapter;
 use crate::libtest::{Libtest, execute_by_exit_code};
 use crate::limits::BATCH_ITEMS_MAX;
 use crate::link::Link;
@@ -65,6 +68,10 @@ impl Runner {
             };
             let Batch { items, program, alone } = batch;
             let program = program.ok_or_else(|| io::Error::other("the tests are of no program that is known"))?;
+            if let Some(dialect) = Dialect::read(&program.dialect) {
+                adapter::execute(self, &program, &dialect, alone, items)?;
+                continue;
+            }
             match program.dialect.as_str() {
                 "libtest" => libtest.execute(self, &program, alone, items)?,
                 "exit-code" => execute_by_exit_code(self, &program, items)?,
@@ -91,4 +98,16 @@ impl Runner {
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.link.flush()
     }
+}
+
+/// A runner for tests, its directory, and the keeper's end of its connection.
+#[cfg(test)]
+pub(crate) fn with_keeper() -> (Runner, tempfile::TempDir, std::os::unix::net::UnixStream) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (ours, keepers) = std::os::unix::net::UnixStream::pair().expect("a connection");
+    let path = dir.path().join("printed");
+    std::fs::write(&path, "").expect("writable");
+    let printed = Printed::open(&path).expect("it is there");
+    let runner = Runner { link: Link::of(ours), printed, dir: dir.path().to_owned(), id: 1 };
+    (runner, dir, keepers)
 }

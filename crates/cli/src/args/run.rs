@@ -26,15 +26,17 @@ Examples:
   muster run --each 'tests/**/*.sh' --retries 2 -- bash {}
   muster run --cmds jobs.txt --run-id nightly-7     again with the same id: goes on where it was")]
 pub(crate) struct RunArgs {
-    /// For pytest files, directories, node ids; for cargo a directory with a Cargo.toml [default: what the framework finds]
+    /// For pytest files, directories, node ids; for cargo a directory with a Cargo.toml; for an adapter parts of ids
+    /// [default: what the framework finds]
     #[arg(value_name = "PATH", conflicts_with_all = ["cmds", "each"])]
     pub(crate) paths: Vec<OsString>,
     #[command(flatten)]
     pub(crate) what: Selection,
-    /// Run the tests of this framework, where a project has those of several, or it is not recognised: cargo, pytest
+    /// Run the tests of this framework, where a project has those of several, or it is not recognised: cargo, pytest, or
+    /// the name of an adapter in muster.toml
     #[arg(long, value_name = "NAME", conflicts_with_all = ["cmds", "each"])]
     pub(crate) framework: Option<String>,
-    /// How far tests are kept apart: in processes that are shared by many, or each in a process of its own (cargo)
+    /// How far tests are kept apart: in processes that are shared by many, or each in a process of its own (cargo, adapters)
     #[arg(long, value_name = "HOW", default_value = "batch", conflicts_with_all = ["cmds", "each"])]
     pub(crate) isolate: Isolate,
     #[command(flatten)]
@@ -54,7 +56,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NAME[=VALUE]", long_help = env_help(),
           value_parser = OsStringValueParser::new().try_map(|text| EnvOption::parse(&text)))]
     pub(crate) env: Vec<EnvOption>,
-    /// After `--`: arguments for pytest or cargo; with --each, the command for each file, {} stands for the file
+    /// After `--`: arguments for pytest, cargo or an adapter's command; with --each, the command for each file, {} stands
+    /// for the file
     #[arg(last = true, value_name = "ARGUMENT", conflicts_with = "cmds")]
     pub(crate) command: Vec<OsString>,
 }

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use muster_frameworks::adapter::{self, Adapter, CONFIG};
 use muster_frameworks::{cargo, pytest};
 
 use super::programs::CARGO;
+use super::programs::adapter::adapters;
 use crate::args::RunArgs;
 use crate::args::pytest::GroupByChoice;
 use crate::exit_code::Failure;
@@ -42,8 +44,9 @@ const OTHER_WAYS: &str = "say what to run:\n  \
 ///
 /// # Errors
 /// Exit code 4 when there are no tests that muster knows, 2 when there are those of several frameworks and none of them
-/// was asked for.
+/// was asked for, or `muster.toml` is wrong.
 pub(super) fn choose(args: &RunArgs, place: &Place) -> Result<(Chosen, Option<String>), Failure> {
+    let adapters = adapters(&place.root)?;
     let only = |found: Result<Found, Vec<String>>| match found {
         Ok(found) => Ok((found.chosen, None)),
         Err(looked) => Err(nothing_found(&looked)),
@@ -52,11 +55,15 @@ pub(super) fn choose(args: &RunArgs, place: &Place) -> Result<(Chosen, Option<St
         Some("command") => Err(Failure::usage(format!("--framework command: {OTHER_WAYS}"))),
         Some("pytest") => Ok((Chosen::Pytest, None)),
         Some(CARGO) => only(find_cargo(args, place)),
-        Some(other) => Err(Failure::usage(format!("--framework {other}: muster knows {}", KNOWN.join(", ")))),
+        Some(other) => match adapters.iter().find(|adapter| adapter.name == other) {
+            Some(adapter) => Ok((chosen(adapter, place), None)),
+            None => Err(unknown(other, &adapters)),
+        },
         None if is_for_pytest(args) => only(find_pytest(args, place)),
         None => {
             let (mut found, mut looked) = (Vec::new(), Vec::new());
-            for one in [find_cargo(args, place), find_pytest(args, place)] {
+            let own = [find_cargo(args, place), find_pytest(args, place)];
+            for one in own.into_iter().chain(adapters.iter().map(|adapter| find_adapter(adapter, place))) {
                 match one {
                     Ok(one) => found.push(one),
                     Err(lines) => looked.extend(lines),
@@ -87,6 +94,21 @@ fn find_pytest(args: &RunArgs, place: &Place) -> Result<Found, Vec<String>> {
     Ok(Found { name: "pytest".to_owned(), why: evidence.why, sure: evidence.sure, chosen: Chosen::Pytest })
 }
 
+fn find_adapter(adapter: &Adapter, place: &Place) -> Result<Found, Vec<String>> {
+    let why = adapter::detected(adapter, &place.root)?;
+    Ok(Found { name: adapter.name.clone(), why, sure: true, chosen: chosen(adapter, place) })
+}
+
+fn chosen(adapter: &Adapter, place: &Place) -> Chosen {
+    Chosen::Programs { framework: adapter.name.clone(), path: Some(place.root.join(CONFIG)) }
+}
+
+fn unknown(name: &str, adapters: &[Adapter]) -> Failure {
+    let adapters = adapters.iter().map(|adapter| adapter.name.as_str());
+    let known: Vec<&str> = KNOWN.into_iter().chain(adapters).collect();
+    Failure::usage(format!("--framework {name}: muster knows {}; others can be adapters in {CONFIG}", known.join(", ")))
+}
+
 /// Of several the one that the project is sure of.
 fn decide(found: Vec<Found>, looked: &[String]) -> Result<(Chosen, Option<String>), Failure> {
     let sure = found.iter().filter(|one| one.sure).count();
@@ -112,7 +134,7 @@ fn decide(found: Vec<Found>, looked: &[String]) -> Result<(Chosen, Option<String
 fn nothing_found(looked: &[String]) -> Failure {
     let looked: Vec<String> = looked.iter().map(|line| format!("  {line}")).collect();
     Failure::nothing_selected(format!(
-        "nothing selected: no tests of cargo or pytest were found here, and no other framework is known\nlooked for:\n{}\n\
+        "nothing selected: no tests of cargo or pytest were found here, nor of an adapter in {CONFIG}\nlooked for:\n{}\n\
          if they are pytest's all the same: --framework pytest; otherwise {OTHER_WAYS}",
         looked.join("\n"),
     ))

@@ -33,7 +33,8 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
             Chosen::Programs { framework, path } => (framework, path),
         };
         let isolate = args.isolate == Isolate::Process;
-        let asked = programs::Asked { framework, path, isolate, words: args.command.clone() };
+        let words = programs::words(&framework, &args);
+        let asked = programs::Asked { framework, path, isolate, words };
         if args.run_id.is_none() {
             early.connect();
         }

@@ -6,8 +6,6 @@ use std::io;
 use std::path::Path;
 use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, poll};
-
 use super::{course, not_here};
 use crate::child::{End, Process};
 use crate::limits::TRIM_BYTES_MAX;
@@ -56,31 +54,10 @@ pub(super) fn run(runner: &Runner, program: &Program, item: &Item, judged: Judge
             return Ok(not_here(item, &format!("{} cannot be started: {error}", program.argv[0])));
         }
     };
-    wait(runner, &process)?;
-    let end = process.wait()?;
+    let end = process.end(runner)?;
     let mut result = result(item, end, judged);
     result.wall_us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
     Ok(result)
-}
-
-fn wait(runner: &Runner, process: &Process) -> io::Result<()> {
-    loop {
-        let mut fds = [
-            PollFd::from_borrowed_fd(process.fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(runner.link().fd(), PollFlags::RDHUP),
-        ];
-        match poll(&mut fds, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        if !fds[1].revents().is_empty() {
-            process.kill();
-            return Err(io::Error::other("the keeper is gone"));
-        }
-        if fds[0].revents().contains(PollFlags::IN) {
-            return Ok(());
-        }
-    }
 }
 
 fn result(item: &Item, end: End, judged: Judged) -> TestResult {

@@ -1,5 +1,6 @@
 //! `muster run` on tests that programs hold: builds, lists, and makes tasks of the list. One file for each framework.
 
+pub(super) mod adapter;
 mod cargo;
 
 use std::collections::BTreeSet;
@@ -14,6 +15,7 @@ use muster_proto::Bytes;
 use muster_proto::v1::{EnvVar, RunOptions, RunnerSpec, TaskSpec};
 
 use super::selection::Selected;
+use crate::args::RunArgs;
 use crate::exit_code::Failure;
 use crate::out;
 use crate::report::{hints, sanitise};
@@ -29,11 +31,11 @@ pub(super) const CARGO: &str = "cargo";
 pub(super) struct Asked {
     /// Its name.
     pub(super) framework: String,
-    /// For cargo: the manifest, where it is not the one that cargo finds by itself.
+    /// For cargo: the manifest, where it is not the one that cargo finds by itself. For an adapter: its `muster.toml`.
     pub(super) path: Option<PathBuf>,
     /// Each test in a process of its own.
     pub(super) isolate: bool,
-    /// What stood behind `--`.
+    /// What stood behind `--`; for an adapter also what stood before it.
     pub(super) words: Vec<OsString>,
 }
 
@@ -99,9 +101,12 @@ pub(super) async fn select(cwd: &Path, asked: Asked) -> Result<Selected, Failure
     Ok(Selected { tasks, headline, description: asked.description(), runner: Some(runner) })
 }
 
-/// `cargo · 1,080 tests of 14 programs, 1 doc-test program (0.31 s)`.
+/// `cargo · 1,080 tests of 14 programs, 1 doc-test program (0.31 s)`. An adapter is the one program of its tests.
 fn headline(framework: &str, listing: &Listing, seconds: f64) -> String {
     let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    if framework != CARGO {
+        return format!("{framework} · {} listed in {seconds:.2} s", counted(listing.tests.len(), "test"));
+    }
     let mut text = format!(
         "{framework} · {} of {}",
         counted(listing.tests.len(), "test"),
@@ -116,7 +121,7 @@ fn headline(framework: &str, listing: &Listing, seconds: f64) -> String {
 fn list(cwd: &Path, asked: &Asked) -> Result<Listing, Failure> {
     match asked.framework.as_str() {
         CARGO => cargo::list(cwd, asked),
-        other => Err(Failure::usage(format!("muster knows no framework {other}"))),
+        _ => adapter::list(asked),
     }
 }
 
@@ -139,6 +144,14 @@ pub(super) fn still_there(tasks: Vec<TaskSpec>, now: Vec<TaskSpec>) -> (Vec<Task
 pub(super) fn with_runner(options: RunOptions, runner: RunnerSpec, env: Vec<EnvVar>) -> RunOptions {
     let framework = Asked::of(&runner).map(|asked| asked.framework).unwrap_or_default();
     RunOptions { env, framework, runner: Some(runner), ..options }
+}
+
+/// [`Asked::words`] for a framework.
+pub(super) fn words(framework: &str, args: &RunArgs) -> Vec<OsString> {
+    match framework {
+        CARGO => args.command.clone(),
+        _ => adapter::words(&args.paths, &args.command),
+    }
 }
 
 #[cfg(test)]
