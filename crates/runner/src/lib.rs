@@ -11,6 +11,7 @@ mod link;
 mod printed;
 mod protocol;
 mod runner;
+mod stream;
 
 use std::process::ExitCode;
 

@@ -21,6 +21,12 @@ impl Link {
         Ok(Self { socket: UnixStream::connect(path)?, unsent: Vec::new() })
     }
 
+    /// The runner's end of a connection, for tests.
+    #[cfg(test)]
+    pub(crate) fn of(socket: UnixStream) -> Self {
+        Self { socket, unsent: Vec::new() }
+    }
+
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

@@ -92,3 +92,15 @@ impl Runner {
         self.link.flush()
     }
 }
+
+/// A runner for tests, its directory, and the keeper's end of its connection.
+#[cfg(test)]
+pub(crate) fn with_keeper() -> (Runner, tempfile::TempDir, std::os::unix::net::UnixStream) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (ours, keepers) = std::os::unix::net::UnixStream::pair().expect("a connection");
+    let path = dir.path().join("printed");
+    std::fs::write(&path, "").expect("writable");
+    let printed = Printed::open(&path).expect("it is there");
+    let runner = Runner { link: Link::of(ours), printed, dir: dir.path().to_owned(), id: 1 };
+    (runner, dir, keepers)
+}
