@@ -4,10 +4,12 @@
 //! with a command for each file; its listing reads files and directories and starts nothing. The second is [`pytest`],
 //! whose tests only pytest itself can list. [`parse`] reads what test programs of other frameworks print.
 
+mod capture;
 pub mod cargo;
 pub mod command;
 pub mod error;
 mod glob;
+pub mod go;
 mod json_lines;
 pub mod limits;
 mod naming;
@@ -33,11 +35,13 @@ pub enum Framework {
     Pytest,
     /// Rust's cargo: each test is a task.
     Cargo,
+    /// Go: each test is a task.
+    Go,
 }
 
 impl Framework {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Command, Self::Pytest, Self::Cargo];
+    pub const ALL: [Self; 4] = [Self::Command, Self::Pytest, Self::Cargo, Self::Go];
 
     /// The name that `RunOptions.framework` carries.
     pub fn name(self) -> &'static str {
@@ -45,6 +49,7 @@ impl Framework {
             Self::Command => "command",
             Self::Pytest => "pytest",
             Self::Cargo => "cargo",
+            Self::Go => "go",
         }
     }
 }

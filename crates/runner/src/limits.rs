@@ -1,5 +1,7 @@
 //! Bounds of the runner. Units stand last in each name.
 
+use std::time::Duration;
+
 /// Largest frame from the keeper and to it, as in the protocol.
 pub(crate) const FRAME_BYTES_MAX: usize = 8 << 20;
 /// Most tests that are asked for at once.
@@ -18,8 +20,19 @@ pub(crate) const LINE_BYTES_MAX: usize = 64 << 10;
 pub(crate) const TRIM_BYTES_MAX: u64 = 1 << 20;
 /// Once so much of what was printed is accounted for, its space on the disk is given back.
 pub(crate) const PRINTED_KEPT_BYTES_MAX: u64 = 4 << 20;
+/// Output of a test in flight that is held in memory; more is written to its file, whether it is wanted or not.
+pub(crate) const HELD_BYTES_MAX: usize = 64 << 10;
+/// Output that is kept of one test, as of a command.
+pub(crate) const OUTPUT_BYTES_MAX: u64 = 1 << 30;
+/// What a program prints while no test of it is in flight, as far as it is kept.
+pub(crate) const NOBODYS_BYTES_MAX: usize = 64 << 10;
+/// Failed subtests that a message names.
+pub(crate) const SUBTESTS_NAMED_MAX: usize = 5;
+/// How long a test may take to say that it waits for others; after that it has begun.
+pub(crate) const BEGIN_HOLD_MAX: Duration = Duration::from_millis(10);
 
 const _: () = {
     assert!(LOG_ENTRY_BYTES_MAX > READ_BYTES);
     assert!(BATCH_ITEMS_MAX > 0);
+    assert!(HELD_BYTES_MAX >= READ_BYTES && (HELD_BYTES_MAX as u64) < OUTPUT_BYTES_MAX);
 };

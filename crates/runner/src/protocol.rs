@@ -56,6 +56,8 @@ pub(crate) enum Outcome {
     Failed,
     Skipped,
     Crashed,
+    /// It was in flight with others when their process died, and which of them was to blame is not known.
+    Suspect,
     #[default]
     Env,
 }

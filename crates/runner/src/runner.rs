@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
+use crate::go;
 use crate::libtest::{Libtest, execute_by_exit_code};
 use crate::limits::BATCH_ITEMS_MAX;
 use crate::link::Link;
@@ -67,6 +68,7 @@ impl Runner {
             let program = program.ok_or_else(|| io::Error::other("the tests are of no program that is known"))?;
             match program.dialect.as_str() {
                 "libtest" => libtest.execute(self, &program, alone, items)?,
+                "go" => go::execute(self, &program, alone, items)?,
                 "exit-code" => execute_by_exit_code(self, &program, items)?,
                 other => return Err(io::Error::other(format!("program {}: no dialect {other:?}", program.name))),
             }

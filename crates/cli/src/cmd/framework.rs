@@ -1,10 +1,11 @@
 //! Whose tests a project has, and whose are to be run.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use muster_frameworks::{cargo, pytest};
+use muster_frameworks::{cargo, go, pytest};
 
-use super::programs::CARGO;
+use super::programs::{CARGO, GO};
 use crate::args::RunArgs;
 use crate::args::pytest::GroupByChoice;
 use crate::exit_code::Failure;
@@ -18,6 +19,8 @@ pub(super) enum Chosen {
     Programs {
         framework: String,
         path: Option<PathBuf>,
+        /// Of Go, in front of its other words.
+        packages: Vec<OsString>,
     },
 }
 
@@ -32,7 +35,7 @@ struct Found {
 }
 
 /// What `--framework` takes.
-const KNOWN: [&str; 3] = [CARGO, "pytest", "command"];
+const KNOWN: [&str; 4] = [CARGO, GO, "pytest", "command"];
 
 const OTHER_WAYS: &str = "say what to run:\n  \
      muster run --cmds FILE                    one command a line\n  \
@@ -52,11 +55,12 @@ pub(super) fn choose(args: &RunArgs, place: &Place) -> Result<(Chosen, Option<St
         Some("command") => Err(Failure::usage(format!("--framework command: {OTHER_WAYS}"))),
         Some("pytest") => Ok((Chosen::Pytest, None)),
         Some(CARGO) => only(find_cargo(args, place)),
+        Some(GO) => only(find_go(args, place)),
         Some(other) => Err(Failure::usage(format!("--framework {other}: muster knows {}", KNOWN.join(", ")))),
         None if is_for_pytest(args) => only(find_pytest(args, place)),
         None => {
             let (mut found, mut looked) = (Vec::new(), Vec::new());
-            for one in [find_cargo(args, place), find_pytest(args, place)] {
+            for one in [find_cargo(args, place), find_go(args, place), find_pytest(args, place)] {
                 match one {
                     Ok(one) => found.push(one),
                     Err(lines) => looked.extend(lines),
@@ -78,8 +82,15 @@ fn find_cargo(args: &RunArgs, place: &Place) -> Result<Found, Vec<String>> {
     let manifest = cargo::detect::detect(&place.cwd, &place.root, &args.paths)?;
     let why = manifest.display().to_string();
     let path = (!args.paths.is_empty()).then_some(manifest);
-    let chosen = Chosen::Programs { framework: CARGO.to_owned(), path };
+    let chosen = Chosen::Programs { framework: CARGO.to_owned(), path, packages: Vec::new() };
     Ok(Found { name: CARGO.to_owned(), why, sure: true, chosen })
+}
+
+fn find_go(args: &RunArgs, place: &Place) -> Result<Found, Vec<String>> {
+    let mark = go::detect::detect(&place.cwd, &place.root, &args.paths)?;
+    let packages = args.paths.iter().map(|path| go::detect::pattern(&place.cwd, path)).collect();
+    let chosen = Chosen::Programs { framework: GO.to_owned(), path: None, packages };
+    Ok(Found { name: GO.to_owned(), why: mark.display().to_string(), sure: true, chosen })
 }
 
 fn find_pytest(args: &RunArgs, place: &Place) -> Result<Found, Vec<String>> {
@@ -112,7 +123,7 @@ fn decide(found: Vec<Found>, looked: &[String]) -> Result<(Chosen, Option<String
 fn nothing_found(looked: &[String]) -> Failure {
     let looked: Vec<String> = looked.iter().map(|line| format!("  {line}")).collect();
     Failure::nothing_selected(format!(
-        "nothing selected: no tests of cargo or pytest were found here, and no other framework is known\nlooked for:\n{}\n\
+        "nothing selected: no tests of cargo, Go or pytest were found here, and no other framework is known\nlooked for:\n{}\n\
          if they are pytest's all the same: --framework pytest; otherwise {OTHER_WAYS}",
         looked.join("\n"),
     ))
@@ -135,7 +146,7 @@ mod tests {
 
     #[test]
     fn of_two_the_one_is_run_that_the_project_is_sure_of_and_the_other_is_named() {
-        let cargo = || Chosen::Programs { framework: CARGO.into(), path: None };
+        let cargo = || Chosen::Programs { framework: CARGO.into(), path: None, packages: Vec::new() };
         let both = |sure| vec![found(CARGO, true, cargo()), found("pytest", sure, Chosen::Pytest)];
         let (chosen, note) = decide(both(false), &[]).expect("decided");
         assert_eq!(chosen, cargo());

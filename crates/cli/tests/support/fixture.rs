@@ -186,7 +186,7 @@ fn section(text: &str, title: &str) -> Option<Vec<String>> {
     Some(lines)
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a writable directory");
     for entry in fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
         let entry = entry.expect("a readable directory");
