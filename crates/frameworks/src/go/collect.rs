@@ -80,6 +80,8 @@ pub fn collect(request: &Request<'_>, tell: &mut dyn FnMut(&[u8])) -> Result<Lis
     }
     run(command, tell)?;
     let mut starts = noted(&notes).map_err(io_error)?;
+    // The notes hold the environment, which is nobody else's to read; what cannot be removed goes with the programs.
+    let _ = std::fs::remove_file(&notes).and_then(|()| std::fs::remove_dir_all(&work));
     starts.sort_by(|a, b| a.cwd.cmp(&b.cwd));
     starts.iter_mut().for_each(|start| start.args.retain(|word| !is_replaced(word)));
     let listed = list_all(&starts, request.arguments);

@@ -5,6 +5,8 @@
 
 mod course;
 mod test;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -52,25 +54,4 @@ fn told<'a>(program: &Program, names: impl Iterator<Item = &'a str>) -> Program 
     let names: Vec<String> = names.map(pattern::quote).collect();
     told.argv.insert(told.argv.len().min(1), format!("{RUN}^({})${subtests}", names.join("|")));
     told
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn argv(words: &[&str]) -> Vec<String> {
-        let program = Program { argv: words.iter().map(|word| (*word).to_owned()).collect(), ..Program::default() };
-        told(&program, ["TestA", "TestÄ"].into_iter()).argv
-    }
-
-    #[test]
-    fn the_names_stand_before_all_other_arguments() {
-        assert_eq!(argv(&["/b", "-test.v=true", "x"]), ["/b", "-test.run=^(TestA|TestÄ)$", "-test.v=true", "x"]);
-    }
-
-    #[test]
-    fn what_is_asked_of_subtests_is_kept() {
-        assert_eq!(argv(&["/b", "-test.run=/sub/[/]x"]), ["/b", "-test.run=^(TestA|TestÄ)$/sub/[/]x"]);
-        assert_eq!(argv(&["/b", "-test.run=TestA"]), ["/b", "-test.run=^(TestA|TestÄ)$"]);
-    }
 }
