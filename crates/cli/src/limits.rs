@@ -80,8 +80,11 @@ pub(crate) const JUNIT_OUTPUT_BYTES_MAX: u64 = 64 << 20;
 pub(crate) const SKIP_REASONS_MAX: usize = 1_000;
 /// How many of them are shown.
 pub(crate) const SKIP_REASONS_SHOWN_MAX: usize = 5;
+/// Collections of Go's tests whose programs are kept, the newest included.
+pub(crate) const GO_COLLECTIONS_KEPT_MAX: usize = 3;
 
 const _: () = {
+    assert!(GO_COLLECTIONS_KEPT_MAX > 0);
     assert!(COLLECT_DRAIN.as_millis() < COLLECT_END_WAIT_MAX.as_millis());
     assert!(FINISH_WAIT_SILENT.as_millis() < FINISH_WAIT_MAX.as_millis());
     assert!(FAILURE_OUTPUT_BYTES_MAX < JUNIT_OUTPUT_BYTES_MAX);

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use muster_frameworks::cargo::capture;
+use muster_frameworks::go::capture as capture_go;
 
 /// Threads beside the one that reports: one for the log and the coordinator, one for the worker and connections.
 const RUNTIME_THREADS: usize = 2;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Some(host::hosting::KEEPER) => return muster_worker::keeper_main(words),
         Some(host::hosting::RUNNER) => return muster_runner::main(),
         Some(cmd::CAPTURE) => return capture::program_main(words),
+        Some(cmd::CAPTURE_GO) => return capture_go::program_main(words),
         _ => {}
     }
     let cli = args::Cli::parse();

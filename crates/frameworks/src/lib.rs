@@ -6,10 +6,12 @@
 //! that is not in the set can be described by a project itself ([`adapter`]).
 
 pub mod adapter;
+mod capture;
 pub mod cargo;
 pub mod command;
 pub mod error;
 mod glob;
+pub mod go;
 mod json_lines;
 pub mod limits;
 mod naming;
@@ -35,11 +37,13 @@ pub enum Framework {
     Pytest,
     /// Rust's cargo: each test is a task.
     Cargo,
+    /// Go: each test is a task.
+    Go,
 }
 
 impl Framework {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Command, Self::Pytest, Self::Cargo];
+    pub const ALL: [Self; 4] = [Self::Command, Self::Pytest, Self::Cargo, Self::Go];
 
     /// The name that `RunOptions.framework` carries.
     pub fn name(self) -> &'static str {
@@ -47,6 +51,7 @@ impl Framework {
             Self::Command => "command",
             Self::Pytest => "pytest",
             Self::Cargo => "cargo",
+            Self::Go => "go",
         }
     }
 }

@@ -1,7 +1,9 @@
 //! A program that is asked something: bounded in time and in what it may say.
 
 use std::io::{self, Read};
+use std::panic::resume_unwind;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -32,6 +34,26 @@ pub(crate) fn ask(command: &mut Command, time_max: Duration, bytes_max: u64) -> 
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it says more than {bytes_max} bytes")));
     }
     Ok(Answer { status: child.wait()?, stdout, stderr })
+}
+
+/// Does something for each of `items`, several at once; the results are in the order of the items.
+pub(crate) fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let workers = thread::available_parallelism().map_or(1, usize::from).min(items.len());
+    let next = AtomicUsize::new(0);
+    let of_one = || {
+        let mut done = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(at) else { return done };
+            done.push((at, work(item)));
+        }
+    };
+    let mut done: Vec<(usize, R)> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(of_one)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
+    done.sort_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 fn give_up(child: &mut Child) {
@@ -78,6 +100,13 @@ mod tests {
     fn both_outputs_and_the_exit_code_are_heard() {
         let answer = sh("echo out; echo err >&2; exit 3", Duration::from_secs(60)).expect("it ends");
         assert_eq!((answer.stdout, answer.stderr, answer.status.code()), (b"out\n".into(), b"err\n".into(), Some(3)));
+    }
+
+    #[test]
+    fn what_is_done_side_by_side_comes_in_order() {
+        let items: Vec<u32> = (0..100).collect();
+        assert_eq!(side_by_side(&items, |item| item * 2), (0..100).map(|item| item * 2).collect::<Vec<_>>());
+        assert!(side_by_side(&[] as &[u32], |_| ()).is_empty());
     }
 
     #[test]

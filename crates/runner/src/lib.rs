@@ -1,15 +1,17 @@
 //! muster's own runner: a process in a slot of the keeper that executes tests of programs, in batches.
 //!
 //! It speaks the runner's side of `docs/runner-protocol.md` ([`protocol`], [`link`]). What a batch means is the
-//! program's dialect: [`libtest`] is Rust's test harness, [`adapter`] whatever a project describes. The process has one
-//! thread, and is killed with all that it started whenever the keeper finds that right; nothing that it holds is needed
-//! afterwards.
+//! program's dialect: [`libtest`] is Rust's test harness, [`go`] is Go's, [`adapter`] whatever a project describes. The
+//! process has one thread, and is killed with all that it started whenever the keeper finds that right; nothing that it
+//! holds is needed afterwards.
 
 mod adapter;
 mod child;
+mod go;
 mod libtest;
 mod limits;
 mod link;
+mod outputs;
 mod printed;
 mod protocol;
 mod runner;

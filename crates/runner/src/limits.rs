@@ -1,5 +1,7 @@
 //! Bounds of the runner. Units stand last in each name.
 
+use std::time::Duration;
+
 use muster_frameworks::limits::ADAPTER_BATCH_ITEMS_MAX;
 
 /// Largest frame from the keeper and to it, as in the protocol.
@@ -26,9 +28,20 @@ pub(crate) const NAMES_TOLD_MAX: usize = 10;
 pub(crate) const STRANGERS_TOLD_MAX: usize = 20;
 /// End of what a process has printed that goes to each of its tests of which it has reported nothing.
 pub(crate) const BATCH_TAIL_BYTES_MAX: u64 = 16 << 10;
+/// Output of a test in flight that is held in memory; more is written to its file, whether it is wanted or not.
+pub(crate) const HELD_BYTES_MAX: usize = 64 << 10;
+/// Output that is kept of one test, as of a command.
+pub(crate) const OUTPUT_BYTES_MAX: u64 = 1 << 30;
+/// What a program prints while no test of it is in flight, as far as it is kept.
+pub(crate) const NOBODYS_BYTES_MAX: usize = 64 << 10;
+/// Failed subtests that a message names.
+pub(crate) const SUBTESTS_NAMED_MAX: usize = 5;
+/// How long a test may take to say that it waits for others; after that it has begun.
+pub(crate) const BEGIN_HOLD_MAX: Duration = Duration::from_millis(10);
 
 const _: () = {
     assert!(ADAPTER_BATCH_ITEMS_MAX <= BATCH_ITEMS_MAX as usize);
     assert!(LOG_ENTRY_BYTES_MAX > READ_BYTES);
     assert!(BATCH_ITEMS_MAX > 0);
+    assert!(HELD_BYTES_MAX >= READ_BYTES && (HELD_BYTES_MAX as u64) < OUTPUT_BYTES_MAX);
 };

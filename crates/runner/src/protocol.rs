@@ -60,7 +60,7 @@ pub(crate) enum Outcome {
     Failed,
     Skipped,
     Crashed,
-    /// It was in flight with others when their process ended, and is to run again, alone.
+    /// It was in flight with others when their process died, and which of them was to blame is not known.
     Suspect,
     #[default]
     Env,

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use muster_frameworks::adapter::Dialect;
 
-use crate::adapter;
 use crate::libtest::{Libtest, execute_by_exit_code};
 use crate::limits::BATCH_ITEMS_MAX;
 use crate::link::Link;
 use crate::printed::Printed;
 use crate::protocol::{Batch, Say, TestResult, Told};
+use crate::{adapter, go};
 
 /// Variables for this process that no test may see.
 pub(crate) const OWN_VARIABLES: [&str; 6] = [
@@ -74,6 +74,7 @@ impl Runner {
             }
             match program.dialect.as_str() {
                 "libtest" => libtest.execute(self, &program, alone, items)?,
+                "go" => go::execute(self, &program, alone, items)?,
                 "exit-code" => execute_by_exit_code(self, &program, items)?,
                 other => return Err(io::Error::other(format!("program {}: no dialect {other:?}", program.name))),
             }

@@ -41,7 +41,6 @@ pub(crate) enum Step {
 
 impl Stream {
     /// Starts `program` with `args` behind its own arguments; `alone`: for this test only.
-    #[allow(dead_code, reason = "for programs of Go; adapters keep standard error apart")]
     pub(crate) fn start(program: &Program, args: &[&str], alone: Option<&Item>, format: Format) -> io::Result<Self> {
         let (pipe, output) = io::pipe()?;
         let process = Process::start(program, args, alone, File::from(OwnedFd::from(output)))?;

@@ -18,25 +18,26 @@ const RETRIES_MAX: i64 = 100;
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
-  muster run                                        the tests of a project: pytest, cargo
+  muster run                                        the tests of a project: pytest, cargo, Go
   muster run tests/unit -k 'not slow' -- -p no:randomly
   muster run -- --workspace --features full -- --skip slow     arguments for cargo, and for its test harness
+  muster run ./pkg/... -- -race -short                         packages of Go, and flags for go test
   muster run --cmds jobs.txt --slots 4
   muster run --cmds - --shell --timeout 30s < jobs.sh
   muster run --each 'tests/**/*.sh' --retries 2 -- bash {}
   muster run --cmds jobs.txt --run-id nightly-7     again with the same id: goes on where it was")]
 pub(crate) struct RunArgs {
-    /// For pytest files, directories, node ids; for cargo a directory with a Cargo.toml; for an adapter parts of ids
-    /// [default: what the framework finds]
+    /// For pytest files, directories, node ids; for cargo a directory with a Cargo.toml; for Go packages, as ./pkg/...; for
+    /// an adapter parts of ids [default: what the framework finds]
     #[arg(value_name = "PATH", conflicts_with_all = ["cmds", "each"])]
     pub(crate) paths: Vec<OsString>,
     #[command(flatten)]
     pub(crate) what: Selection,
-    /// Run the tests of this framework, where a project has those of several, or it is not recognised: cargo, pytest, or
-    /// the name of an adapter in muster.toml
+    /// Run the tests of this framework, where a project has those of several, or it is not recognised: cargo, go, pytest,
+    /// or the name of an adapter in muster.toml
     #[arg(long, value_name = "NAME", conflicts_with_all = ["cmds", "each"])]
     pub(crate) framework: Option<String>,
-    /// How far tests are kept apart: in processes that are shared by many, or each in a process of its own (cargo, adapters)
+    /// How far tests are kept apart: in processes that are shared by many, or each in a process of its own (not pytest)
     #[arg(long, value_name = "HOW", default_value = "batch", conflicts_with_all = ["cmds", "each"])]
     pub(crate) isolate: Isolate,
     #[command(flatten)]
@@ -56,8 +57,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NAME[=VALUE]", long_help = env_help(),
           value_parser = OsStringValueParser::new().try_map(|text| EnvOption::parse(&text)))]
     pub(crate) env: Vec<EnvOption>,
-    /// After `--`: arguments for pytest, cargo or an adapter's command; with --each, the command for each file, {} stands
-    /// for the file
+    /// After `--`: arguments for pytest, cargo, go test or an adapter's command; with --each, the command for each file, {}
+    /// stands for the file
     #[arg(last = true, value_name = "ARGUMENT", conflicts_with = "cmds")]
     pub(crate) command: Vec<OsString>,
 }

@@ -1,12 +1,13 @@
 //! Whose tests a project has, and whose are to be run.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use muster_frameworks::adapter::{self, Adapter, CONFIG};
-use muster_frameworks::{cargo, pytest};
+use muster_frameworks::{cargo, go, pytest};
 
-use super::programs::CARGO;
-use super::programs::adapter::adapters;
+use super::programs::adapter::{self as programs_adapter, adapters};
+use super::programs::{CARGO, GO};
 use crate::args::RunArgs;
 use crate::args::pytest::GroupByChoice;
 use crate::exit_code::Failure;
@@ -16,10 +17,12 @@ use crate::host::Place;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Chosen {
     Pytest,
-    /// Those of a framework whose tests are in programs; `path` is what its [`Asked`](super::programs::Asked) has.
+    /// Those of a framework whose tests are in programs; `path` and `words` are what its
+    /// [`Asked`](super::programs::Asked) has.
     Programs {
         framework: String,
         path: Option<PathBuf>,
+        words: Vec<OsString>,
     },
 }
 
@@ -34,7 +37,7 @@ struct Found {
 }
 
 /// What `--framework` takes.
-const KNOWN: [&str; 3] = [CARGO, "pytest", "command"];
+const KNOWN: [&str; 4] = [CARGO, GO, "pytest", "command"];
 
 const OTHER_WAYS: &str = "say what to run:\n  \
      muster run --cmds FILE                    one command a line\n  \
@@ -55,15 +58,16 @@ pub(super) fn choose(args: &RunArgs, place: &Place) -> Result<(Chosen, Option<St
         Some("command") => Err(Failure::usage(format!("--framework command: {OTHER_WAYS}"))),
         Some("pytest") => Ok((Chosen::Pytest, None)),
         Some(CARGO) => only(find_cargo(args, place)),
+        Some(GO) => only(find_go(args, place)),
         Some(other) => match adapters.iter().find(|adapter| adapter.name == other) {
-            Some(adapter) => Ok((chosen(adapter, place), None)),
+            Some(adapter) => Ok((chosen(adapter, args, place), None)),
             None => Err(unknown(other, &adapters)),
         },
         None if is_for_pytest(args) => only(find_pytest(args, place)),
         None => {
             let (mut found, mut looked) = (Vec::new(), Vec::new());
-            let own = [find_cargo(args, place), find_pytest(args, place)];
-            for one in own.into_iter().chain(adapters.iter().map(|adapter| find_adapter(adapter, place))) {
+            let own = [find_cargo(args, place), find_go(args, place), find_pytest(args, place)];
+            for one in own.into_iter().chain(adapters.iter().map(|adapter| find_adapter(adapter, args, place))) {
                 match one {
                     Ok(one) => found.push(one),
                     Err(lines) => looked.extend(lines),
@@ -85,8 +89,16 @@ fn find_cargo(args: &RunArgs, place: &Place) -> Result<Found, Vec<String>> {
     let manifest = cargo::detect::detect(&place.cwd, &place.root, &args.paths)?;
     let why = manifest.display().to_string();
     let path = (!args.paths.is_empty()).then_some(manifest);
-    let chosen = Chosen::Programs { framework: CARGO.to_owned(), path };
+    let chosen = Chosen::Programs { framework: CARGO.to_owned(), path, words: args.command.clone() };
     Ok(Found { name: CARGO.to_owned(), why, sure: true, chosen })
+}
+
+fn find_go(args: &RunArgs, place: &Place) -> Result<Found, Vec<String>> {
+    let mark = go::detect::detect(&place.cwd, &place.root, &args.paths)?;
+    let packages = args.paths.iter().map(|path| go::detect::pattern(&place.cwd, path));
+    let words = packages.chain(args.command.iter().cloned()).collect();
+    let chosen = Chosen::Programs { framework: GO.to_owned(), path: None, words };
+    Ok(Found { name: GO.to_owned(), why: mark.display().to_string(), sure: true, chosen })
 }
 
 fn find_pytest(args: &RunArgs, place: &Place) -> Result<Found, Vec<String>> {
@@ -94,13 +106,14 @@ fn find_pytest(args: &RunArgs, place: &Place) -> Result<Found, Vec<String>> {
     Ok(Found { name: "pytest".to_owned(), why: evidence.why, sure: evidence.sure, chosen: Chosen::Pytest })
 }
 
-fn find_adapter(adapter: &Adapter, place: &Place) -> Result<Found, Vec<String>> {
+fn find_adapter(adapter: &Adapter, args: &RunArgs, place: &Place) -> Result<Found, Vec<String>> {
     let why = adapter::detected(adapter, &place.root)?;
-    Ok(Found { name: adapter.name.clone(), why, sure: true, chosen: chosen(adapter, place) })
+    Ok(Found { name: adapter.name.clone(), why, sure: true, chosen: chosen(adapter, args, place) })
 }
 
-fn chosen(adapter: &Adapter, place: &Place) -> Chosen {
-    Chosen::Programs { framework: adapter.name.clone(), path: Some(place.root.join(CONFIG)) }
+fn chosen(adapter: &Adapter, args: &RunArgs, place: &Place) -> Chosen {
+    let words = programs_adapter::words(&args.paths, &args.command);
+    Chosen::Programs { framework: adapter.name.clone(), path: Some(place.root.join(CONFIG)), words }
 }
 
 fn unknown(name: &str, adapters: &[Adapter]) -> Failure {
@@ -134,7 +147,7 @@ fn decide(found: Vec<Found>, looked: &[String]) -> Result<(Chosen, Option<String
 fn nothing_found(looked: &[String]) -> Failure {
     let looked: Vec<String> = looked.iter().map(|line| format!("  {line}")).collect();
     Failure::nothing_selected(format!(
-        "nothing selected: no tests of cargo or pytest were found here, nor of an adapter in {CONFIG}\nlooked for:\n{}\n\
+        "nothing selected: no tests of cargo, Go or pytest were found here, nor of an adapter in {CONFIG}\nlooked for:\n{}\n\
          if they are pytest's all the same: --framework pytest; otherwise {OTHER_WAYS}",
         looked.join("\n"),
     ))
@@ -157,7 +170,7 @@ mod tests {
 
     #[test]
     fn of_two_the_one_is_run_that_the_project_is_sure_of_and_the_other_is_named() {
-        let cargo = || Chosen::Programs { framework: CARGO.into(), path: None };
+        let cargo = || Chosen::Programs { framework: CARGO.into(), path: None, words: Vec::new() };
         let both = |sure| vec![found(CARGO, true, cargo()), found("pytest", sure, Chosen::Pytest)];
         let (chosen, note) = decide(both(false), &[]).expect("decided");
         assert_eq!(chosen, cargo());

@@ -23,7 +23,7 @@ mod tasks;
 mod why;
 mod workers;
 
-pub(crate) use programs::CAPTURE;
+pub(crate) use programs::{CAPTURE, CAPTURE_GO};
 
 use crate::args::{Cli, Command, Global, OutputForm};
 use crate::exit_code::CommandResult;

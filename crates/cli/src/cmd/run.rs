@@ -28,17 +28,16 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
         if let Some(note) = note {
             out::complain(&note);
         }
-        let (framework, path) = match chosen {
+        let (framework, path, words) = match chosen {
             Chosen::Pytest => return pytest::run(context, &args).await,
-            Chosen::Programs { framework, path } => (framework, path),
+            Chosen::Programs { framework, path, words } => (framework, path, words),
         };
         let isolate = args.isolate == Isolate::Process;
-        let words = programs::words(&framework, &args);
         let asked = programs::Asked { framework, path, isolate, words };
         if args.run_id.is_none() {
             early.connect();
         }
-        match programs::select(&context.place.cwd, asked).await {
+        match programs::select(&context.place, &context.place.cwd, asked).await {
             Ok(selected) => selected,
             Err(failure) => {
                 early.leave().await;

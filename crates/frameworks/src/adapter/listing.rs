@@ -100,6 +100,7 @@ pub fn list(adapter: &Adapter, asked: Asked<'_>) -> Result<Listing, ListingError
         env: adapter.env.iter().map(|(key, value)| variable(key, value)).collect(),
         dialect: adapter.dialect.to_string(),
         alone: asked.isolate || adapter.dialect.batch.is_none(),
+        together: false,
     };
     let tests = names.into_iter().map(|name| Test { program: 0, name: name.to_owned(), group: 0 }).collect();
     let notices = said.lines().filter(|line| !line.trim().is_empty()).take(LISTING_LINES_MAX);

@@ -217,7 +217,7 @@ fn assemble(
             name: program_name(&name, &listing.programs),
             argv: argv.iter().cloned().chain(running).collect(),
             cwd: start.cwd.clone(),
-            env: added(start).map(|(key, value)| variable(key, value)).collect(),
+            env: start.added(&OURS).map(|(key, value)| variable(key, value)).collect(),
             dialect,
             alone: isolate,
             together: false,
@@ -235,21 +235,15 @@ fn file_name(program: &str) -> String {
     Path::new(program).file_name().map_or_else(|| program.to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-/// What cargo adds to the environment, beside what is there for the noting.
-fn added(start: &Start) -> impl Iterator<Item = (&str, &str)> {
-    let new = |(key, value): &&(String, String)| {
-        let ours = [FILE_VARIABLE, REAL_RUSTDOC_VARIABLE, "RUSTDOC", "CARGO_TERM_COLOR"].contains(&key.as_str());
-        !ours && std::env::var(key).ok().as_ref() != Some(value)
-    };
-    start.env.iter().filter(new).map(|(key, value)| (key.as_str(), value.as_str()))
-}
+/// Variables that are for the noting.
+const OURS: [&str; 3] = [REAL_RUSTDOC_VARIABLE, "RUSTDOC", "CARGO_TERM_COLOR"];
 
 fn command<'a>(argv: impl Iterator<Item = &'a String>, start: &Start) -> CommandSpec {
     let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
     CommandSpec {
         argv: argv.map(|word| bytes(word)).collect(),
         cwd: bytes(&start.cwd),
-        env: added(start).map(|(key, value)| EnvVar { key: bytes(key), value: bytes(value) }).collect(),
+        env: start.added(&OURS).map(|(key, value)| EnvVar { key: bytes(key), value: bytes(value) }).collect(),
     }
 }
 

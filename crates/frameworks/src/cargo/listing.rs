@@ -1,8 +1,6 @@
 //! Programs list their tests.
 
 use std::process::Command;
-use std::sync::Mutex;
-use std::thread;
 
 use super::CargoError;
 use super::capture::Start;
@@ -14,25 +12,7 @@ use crate::process;
 /// # Errors
 /// The first program that does not answer as it should.
 pub(super) fn list_all(starts: &[(&Start, Vec<String>)]) -> Result<Vec<Vec<String>>, CargoError> {
-    let next = Mutex::new(0..starts.len());
-    let listed = Mutex::new(starts.iter().map(|_| None).collect::<Vec<_>>());
-    let take = || next.lock().ok().and_then(|mut next| next.next());
-    thread::scope(|scope| {
-        let workers = thread::available_parallelism().map_or(1, usize::from).min(starts.len());
-        for _ in 0..workers {
-            scope.spawn(|| {
-                while let Some(at) = take() {
-                    let tests = list(starts[at].0, &starts[at].1);
-                    if let Ok(mut listed) = listed.lock() {
-                        listed[at] = Some(tests);
-                    }
-                }
-            });
-        }
-    });
-    let listed = listed.into_inner().unwrap_or_default();
-    let missing = || Err(CargoError::Listing { program: String::new(), why: "it was not asked".into() });
-    listed.into_iter().map(|tests| tests.unwrap_or_else(missing)).collect()
+    process::side_by_side(starts, |(start, argv)| list(start, argv)).into_iter().collect()
 }
 
 fn list(start: &Start, argv: &[String]) -> Result<Vec<String>, CargoError> {

@@ -77,6 +77,6 @@ pub(crate) fn execute_by_exit_code(runner: &mut Runner, program: &Program, items
 }
 
 /// The result of a test that could not be executed here.
-fn not_here(item: &Item, why: &str) -> TestResult {
+pub(crate) fn not_here(item: &Item, why: &str) -> TestResult {
     TestResult { token: item.token, outcome: Outcome::Env, message: why.to_owned(), ..TestResult::default() }
 }

@@ -2,6 +2,7 @@
 
 pub(super) mod adapter;
 mod cargo;
+mod go;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -15,16 +16,19 @@ use muster_proto::Bytes;
 use muster_proto::v1::{EnvVar, RunOptions, RunnerSpec, TaskSpec};
 
 use super::selection::Selected;
-use crate::args::RunArgs;
 use crate::exit_code::Failure;
+use crate::host::Place;
 use crate::out;
 use crate::report::{hints, sanitise};
 
 /// The hidden command that stands for a test program while cargo says how it is started.
 pub(crate) const CAPTURE: &str = "capture";
+/// The same for Go.
+pub(crate) const CAPTURE_GO: &str = "capture-go";
 
 /// Names of frameworks, as `--framework` has them.
 pub(super) const CARGO: &str = "cargo";
+pub(super) const GO: &str = "go";
 
 /// What is asked of a framework: also kept with the run, so that it can be asked again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +39,7 @@ pub(super) struct Asked {
     pub(super) path: Option<PathBuf>,
     /// Each test in a process of its own.
     pub(super) isolate: bool,
-    /// What stood behind `--`; for an adapter also what stood before it.
+    /// What stood behind `--`; for Go the packages too, and for an adapter what stood before it.
     pub(super) words: Vec<OsString>,
 }
 
@@ -64,6 +68,7 @@ impl Asked {
     fn description(&self) -> String {
         let (head, path_option) = match self.framework.as_str() {
             CARGO => ("cargo test", Some("--manifest-path")),
+            GO => ("go test", None),
             other => (other, None),
         };
         let path = self.path.iter().map(|path| path.clone().into_os_string());
@@ -74,15 +79,15 @@ impl Asked {
     }
 }
 
-/// Builds and lists. What cargo prints goes to standard error as it comes.
+/// Builds and lists, in `cwd`. What the framework prints goes to standard error as it comes.
 ///
 /// # Errors
 /// Exit code 5 when there is nothing that can be run, 4 when there is nothing to run, 2 for arguments that muster cannot
 /// pass on.
-pub(super) async fn select(cwd: &Path, asked: Asked) -> Result<Selected, Failure> {
+pub(super) async fn select(place: &Place, cwd: &Path, asked: Asked) -> Result<Selected, Failure> {
     let began = Instant::now();
-    let (cwd_of_task, of_task) = (cwd.to_owned(), asked.clone());
-    let listed = tokio::task::spawn_blocking(move || list(&cwd_of_task, &of_task)).await;
+    let (place, cwd, of_task) = (place.clone(), cwd.to_owned(), asked.clone());
+    let listed = tokio::task::spawn_blocking(move || list(&place, &cwd, &of_task)).await;
     let listing = listed.map_err(|error| Failure::collect(format!("listing failed: {error}")))??;
     for notice in &listing.notices {
         out::complain(notice);
@@ -118,9 +123,10 @@ fn headline(framework: &str, listing: &Listing, seconds: f64) -> String {
     format!("{text} built and listed in {seconds:.2} s")
 }
 
-fn list(cwd: &Path, asked: &Asked) -> Result<Listing, Failure> {
+fn list(place: &Place, cwd: &Path, asked: &Asked) -> Result<Listing, Failure> {
     match asked.framework.as_str() {
         CARGO => cargo::list(cwd, asked),
+        GO => go::list(place, cwd, asked),
         _ => adapter::list(asked),
     }
 }
@@ -144,14 +150,6 @@ pub(super) fn still_there(tasks: Vec<TaskSpec>, now: Vec<TaskSpec>) -> (Vec<Task
 pub(super) fn with_runner(options: RunOptions, runner: RunnerSpec, env: Vec<EnvVar>) -> RunOptions {
     let framework = Asked::of(&runner).map(|asked| asked.framework).unwrap_or_default();
     RunOptions { env, framework, runner: Some(runner), ..options }
-}
-
-/// [`Asked::words`] for a framework.
-pub(super) fn words(framework: &str, args: &RunArgs) -> Vec<OsString> {
-    match framework {
-        CARGO => args.command.clone(),
-        _ => adapter::words(&args.paths, &args.command),
-    }
 }
 
 #[cfg(test)]
