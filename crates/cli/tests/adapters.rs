@@ -138,7 +138,7 @@ fn the_example_in_shell_passes_and_its_tests_are_selected_by_parts_of_their_ids(
     let sandbox = example("shell-tap", "3 selected = 2 passed + 1 skipped");
     sandbox.run("run ./tests/fil").exits(0).says("1 selected = 1 passed");
     sandbox.run("run nowhere").exits(4).says("none of 3 ids contains nowhere");
-    sandbox.run("run --framework nose").exits(2).says("muster knows cargo, pytest, command, shell-tap");
+    sandbox.run("run --framework nose").exits(2).says("muster knows cargo, go, pytest, command, shell-tap");
 }
 
 #[test]

@@ -141,9 +141,7 @@ mod tests {
     fn a_result_says_only_what_there_is_to_say() {
         let result = TestResult { token: 7, outcome: Outcome::Passed, wall_us: 5, ..Default::default() };
         let text = serde_json::to_string(&Say::Result(&result)).expect("it can be written");
-        assert_eq!(
-            text,
-            r#"{"type":"result","token":7,"outcome":"passed","wall_us":5,"output_lost":false,"stdio_bytes":0,"stdio_other":false,"core_dumped":false}"#
-        );
+        let head = r#"{"type":"result","token":7,"outcome":"passed","wall_us":5,"output_lost":false,"#;
+        assert_eq!(text, format!(r#"{head}"stdio_bytes":0,"stdio_other":false,"core_dumped":false}}"#));
     }
 }

@@ -1,7 +1,7 @@
 //! Whose tests a project has, and whose are to be run.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use muster_frameworks::adapter::{self, Adapter, CONFIG};
 use muster_frameworks::{cargo, go, pytest};
@@ -33,6 +33,8 @@ struct Found {
     why: String,
     /// The project says so itself.
     sure: bool,
+    /// In this directory.
+    at: PathBuf,
     chosen: Chosen,
 }
 
@@ -87,10 +89,10 @@ fn is_for_pytest(args: &RunArgs) -> bool {
 
 fn find_cargo(args: &RunArgs, place: &Place) -> Result<Found, Vec<String>> {
     let manifest = cargo::detect::detect(&place.cwd, &place.root, &args.paths)?;
-    let why = manifest.display().to_string();
+    let (why, at) = (manifest.display().to_string(), directory_of(&manifest));
     let path = (!args.paths.is_empty()).then_some(manifest);
     let chosen = Chosen::Programs { framework: CARGO.to_owned(), path, words: args.command.clone() };
-    Ok(Found { name: CARGO.to_owned(), why, sure: true, chosen })
+    Ok(Found { name: CARGO.to_owned(), why, sure: true, at, chosen })
 }
 
 fn find_go(args: &RunArgs, place: &Place) -> Result<Found, Vec<String>> {
@@ -98,17 +100,25 @@ fn find_go(args: &RunArgs, place: &Place) -> Result<Found, Vec<String>> {
     let packages = args.paths.iter().map(|path| go::detect::pattern(&place.cwd, path));
     let words = packages.chain(args.command.iter().cloned()).collect();
     let chosen = Chosen::Programs { framework: GO.to_owned(), path: None, words };
-    Ok(Found { name: GO.to_owned(), why: mark.display().to_string(), sure: true, chosen })
+    let (why, at) = (mark.display().to_string(), directory_of(&mark));
+    Ok(Found { name: GO.to_owned(), why, sure: true, at, chosen })
 }
 
 fn find_pytest(args: &RunArgs, place: &Place) -> Result<Found, Vec<String>> {
     let evidence = pytest::detect::detect(&place.cwd, &place.root, &args.paths)?;
-    Ok(Found { name: "pytest".to_owned(), why: evidence.why, sure: evidence.sure, chosen: Chosen::Pytest })
+    let pytest::detect::Evidence { why, sure, at } = evidence;
+    Ok(Found { name: "pytest".to_owned(), why, sure, at, chosen: Chosen::Pytest })
 }
 
 fn find_adapter(adapter: &Adapter, args: &RunArgs, place: &Place) -> Result<Found, Vec<String>> {
     let why = adapter::detected(adapter, &place.root)?;
-    Ok(Found { name: adapter.name.clone(), why, sure: true, chosen: chosen(adapter, args, place) })
+    Ok(Found {
+        name: adapter.name.clone(),
+        why,
+        sure: true,
+        at: place.root.clone(),
+        chosen: chosen(adapter, args, place),
+    })
 }
 
 fn chosen(adapter: &Adapter, args: &RunArgs, place: &Place) -> Chosen {
@@ -122,26 +132,27 @@ fn unknown(name: &str, adapters: &[Adapter]) -> Failure {
     Failure::usage(format!("--framework {name}: muster knows {}; others can be adapters in {CONFIG}", known.join(", ")))
 }
 
-/// Of several the one that the project is sure of.
+/// Of several the one that the project is sure of; of several of these the one that is nearest to the working directory.
 fn decide(found: Vec<Found>, looked: &[String]) -> Result<(Chosen, Option<String>), Failure> {
-    let sure = found.iter().filter(|one| one.sure).count();
-    if found.is_empty() {
-        return Err(nothing_found(looked));
-    }
-    if found.len() > 1 && sure != 1 {
-        let lines: Vec<String> = found.iter().map(|one| format!("  --framework {:8} {}", one.name, one.why)).collect();
+    let rank = |one: &Found| (one.sure, one.at.components().count());
+    let best = found.iter().map(rank).max().ok_or_else(|| nothing_found(looked))?;
+    let (mut best, others): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|one| rank(one) == best);
+    if best.len() > 1 {
+        let lines: Vec<String> = best.iter().map(|one| format!("  --framework {:8} {}", one.name, one.why)).collect();
         return Err(Failure::usage(format!(
             "tests of several frameworks are here: say which to run\n{}",
             lines.join("\n")
         )));
     }
-    let (chosen, others): (Vec<Found>, Vec<Found>) =
-        if found.len() == 1 { (found, Vec::new()) } else { found.into_iter().partition(|one| one.sure) };
     let others: Vec<String> =
         others.iter().map(|one| format!("also here: {} ({}); --framework {}", one.name, one.why, one.name)).collect();
     let note = (!others.is_empty()).then(|| others.join("; "));
-    let one = chosen.into_iter().next().ok_or_else(|| nothing_found(looked))?;
+    let one = best.pop().ok_or_else(|| nothing_found(looked))?;
     Ok((one.chosen, note))
+}
+
+fn directory_of(mark: &Path) -> PathBuf {
+    mark.parent().map(Path::to_owned).unwrap_or_default()
 }
 
 fn nothing_found(looked: &[String]) -> Failure {
@@ -158,7 +169,7 @@ mod tests {
     use super::*;
 
     fn found(name: &str, sure: bool, chosen: Chosen) -> Found {
-        Found { name: name.to_owned(), why: format!("why {name}"), sure, chosen }
+        Found { name: name.to_owned(), why: format!("why {name}"), sure, at: "/a".into(), chosen }
     }
 
     #[test]
@@ -178,5 +189,8 @@ mod tests {
         let failure = decide(both(true), &[]).expect_err("two that are sure");
         assert_eq!(failure.code, crate::exit_code::USAGE);
         assert!(failure.message.contains("--framework cargo") && failure.message.contains("why pytest"), "{failure}");
+        let nearer = Found { at: "/a/b".into(), ..found("pytest", true, Chosen::Pytest) };
+        let (chosen, note) = decide(vec![found(CARGO, true, cargo()), nearer], &[]).expect("decided");
+        assert!(chosen == Chosen::Pytest && note.is_some_and(|note| note.contains("--framework cargo")));
     }
 }

@@ -29,6 +29,8 @@ pub struct Evidence {
     pub why: String,
     /// The project says so itself, or it was asked for; else files are merely called as such tests are.
     pub sure: bool,
+    /// The directory that it is in, or belongs to.
+    pub at: PathBuf,
 }
 
 /// Looks for pytest around `cwd`, up to `root`, and at the paths that were given; says what speaks for it.
@@ -36,12 +38,11 @@ pub struct Evidence {
 /// # Errors
 /// What was looked for in vain, a line each.
 pub fn detect(cwd: &Path, root: &Path, paths: &[OsString]) -> Result<Evidence, Vec<String>> {
-    let sure = |why| Ok(Evidence { why, sure: true });
     if let Some(why) = paths.iter().find_map(|path| asked_for(cwd, path)) {
-        return sure(why);
+        return Ok(Evidence { why, sure: true, at: cwd.to_owned() });
     }
-    if let Some(why) = up_to(cwd, root).find_map(configured) {
-        return sure(why);
+    if let Some((why, at)) = up_to(cwd, root).find_map(|dir| Some((configured(dir)?, dir))) {
+        return Ok(Evidence { why, sure: true, at: at.to_owned() });
     }
     let roots: Vec<PathBuf> = if paths.is_empty() {
         vec![cwd.to_owned()]
@@ -49,7 +50,7 @@ pub fn detect(cwd: &Path, root: &Path, paths: &[OsString]) -> Result<Evidence, V
         paths.iter().map(|path| cwd.join(file_of(path))).collect()
     };
     if let Some(why) = roots.iter().find_map(|dir| test_file_in(dir)) {
-        return Ok(Evidence { why, sure: false });
+        return Ok(Evidence { why, sure: false, at: cwd.to_owned() });
     }
     Err(looked_for(cwd, root, paths))
 }
