@@ -24,6 +24,8 @@ pub(crate) const TRIM_BYTES_MAX: u64 = 1 << 20;
 pub(crate) const PRINTED_KEPT_BYTES_MAX: u64 = 4 << 20;
 /// Names of failed cases in one message.
 pub(crate) const NAMES_TOLD_MAX: usize = 10;
+/// After so long without a word, a test that has passed and of which more could be said is over.
+pub(crate) const SETTLE_MAX: Duration = Duration::from_millis(50);
 /// Cases that nobody asked for and that are told, of one process.
 pub(crate) const STRANGERS_TOLD_MAX: usize = 20;
 /// End of what a process has printed that goes to each of its tests of which it has reported nothing.

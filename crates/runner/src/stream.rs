@@ -71,7 +71,10 @@ impl Stream {
         events: &mut Vec<Event>,
     ) -> io::Result<Step> {
         let (ended, said) = match self.wait(runner, silence_max)? {
-            None => return Ok(Step::Silence),
+            None => {
+                self.reader.settle(events);
+                return Ok(Step::Silence);
+            }
             Some(ready) => ready,
         };
         if ended {

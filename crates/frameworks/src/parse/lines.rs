@@ -100,6 +100,8 @@ pub(super) trait Sink: Send {
     fn head(&mut self, head: &[u8], events: &mut Vec<Event>);
     /// More of it, cut anywhere: what is made of it must not depend on where.
     fn rest(&mut self, rest: &[u8], events: &mut Vec<Event>);
+    /// As of [`Reader::settle`].
+    fn settle(&mut self, _events: &mut Vec<Event>) {}
     /// No more comes.
     fn end(&mut self, events: &mut Vec<Event>);
 }
@@ -126,6 +128,10 @@ impl<S: Sink> Reader for LineReader<S> {
                 Piece::Rest(rest) => self.sink.rest(rest, events),
             }
         }
+    }
+
+    fn settle(&mut self, events: &mut Vec<Event>) {
+        self.sink.settle(events);
     }
 
     fn end(&mut self, events: &mut Vec<Event>) {

@@ -114,6 +114,9 @@ pub enum Event {
 pub trait Reader: Send {
     /// Takes bytes in, cut anywhere, and appends what they say to `events`.
     fn read(&mut self, bytes: &[u8], events: &mut Vec<Event>);
+    /// Nothing has come for a moment, and what was read may be all for a while: a test that has passed and of which more
+    /// could be said is over.
+    fn settle(&mut self, _events: &mut Vec<Event>) {}
     /// No more bytes come. Called once.
     fn end(&mut self, events: &mut Vec<Event>);
 }

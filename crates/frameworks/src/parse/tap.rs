@@ -1,6 +1,7 @@
 //! The Test Anything Protocol, versions 12 to 14 (<https://testanything.org/tap-version-14-specification.html>).
 //!
-//! A point ends a test, but what is said of it follows: it is held until the next point, the plan or the end. A subtest
+//! A point ends a test, but what is said of it follows: it is held until the next point, the plan or the end, or, if it
+//! has passed, until nothing comes for a moment. A subtest
 //! stands before the point of its parent, whose output it is.
 
 mod diagnosis;
@@ -67,6 +68,16 @@ impl Sink for Tap {
 
     fn rest(&mut self, rest: &[u8], events: &mut Vec<Event>) {
         self.output(self.rest, rest, events);
+    }
+
+    fn settle(&mut self, events: &mut Vec<Event>) {
+        let is_over = |pending: &Pending| {
+            let passed = pending.end.outcome != CaseOutcome::Failed;
+            passed && !pending.diagnosis.goes_on()
+        };
+        if self.pending.as_ref().is_some_and(is_over) {
+            self.end_pending(events);
+        }
     }
 
     fn end(&mut self, events: &mut Vec<Event>) {

@@ -17,7 +17,7 @@ use super::tally::Tally;
 use super::{Filled, crashed, filled, format_of, how, not_here, not_started, output, results};
 use crate::child::{End, Process};
 use crate::complain;
-use crate::limits::{BATCH_TAIL_BYTES_MAX, STRANGERS_TOLD_MAX};
+use crate::limits::{BATCH_TAIL_BYTES_MAX, SETTLE_MAX, STRANGERS_TOLD_MAX};
 use crate::protocol::{Item, Outcome, Program, TestResult};
 use crate::runner::Runner;
 use crate::stream::{Step, Stream};
@@ -99,9 +99,12 @@ impl Course<'_> {
             Ok(stream) => stream,
             Err(error) => return Ok(Err(error)),
         };
+        let mut silence_max = Some(SETTLE_MAX);
         loop {
             let mut events = Vec::new();
-            let step = stream.step(runner, None, &mut events)?;
+            let step = stream.step(runner, silence_max, &mut events)?;
+            // Once is enough, until something comes again.
+            silence_max = (step != Step::Silence).then_some(SETTLE_MAX);
             for event in events {
                 self.take(runner, event)?;
             }

@@ -55,6 +55,10 @@ impl Reader for Tee {
         self.reader.read(bytes, events);
     }
 
+    fn settle(&mut self, events: &mut Vec<Event>) {
+        self.reader.settle(events);
+    }
+
     fn end(&mut self, events: &mut Vec<Event>) {
         self.reader.end(events);
     }

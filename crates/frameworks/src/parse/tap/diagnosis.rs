@@ -40,6 +40,11 @@ fn indent(line: &[u8]) -> usize {
 }
 
 impl Diagnosis {
+    /// A block of it has begun and not ended.
+    pub(super) fn goes_on(&self) -> bool {
+        self.yaml.is_some()
+    }
+
     /// Begins a block if `line` does.
     pub(super) fn begins(&mut self, line: &[u8]) -> bool {
         let begins = indent(line) > 0 && line.trim_ascii() == b"---";

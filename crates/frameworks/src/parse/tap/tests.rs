@@ -176,3 +176,16 @@ fn lines_can_end_as_on_windows() {
     let events = read("1..1\r\nok 1 - a # SKIP b\r\n");
     assert!(matches!(&ended(&events)[..], [end] if end.id == "a" && end.message == "b"));
 }
+
+#[test]
+fn a_point_that_passed_is_over_when_nothing_comes_for_a_moment_and_one_that_failed_waits_for_its_reason() {
+    let settled = |text: &str| {
+        let (mut reader, mut events) = (crate::parse::Format::Tap.reader(), Vec::new());
+        reader.read(text.as_bytes(), &mut events);
+        reader.settle(&mut events);
+        ended(&events).len()
+    };
+    assert_eq!(settled("1..2\nok 1 - a\n"), 1);
+    assert_eq!(settled("1..2\nok 1 - a\n  ---\n  x: y\n"), 0);
+    assert_eq!(settled("1..2\nnot ok 1 - a\n"), 0);
+}
