@@ -57,6 +57,10 @@ pub(super) fn choose(args: &RunArgs, place: &Place) -> Result<(Chosen, Option<St
         Err(looked) => Err(nothing_found(&looked)),
     };
     match args.framework.as_deref() {
+        Some(other) if other != "pytest" && is_for_pytest(args) => Err(Failure::usage(format!(
+            "-k, -m, --python, --no-fork and --group-by are for pytest, and --framework says {other}; what selects its tests \
+             stands behind --"
+        ))),
         Some("command") => Err(Failure::usage(format!("--framework command: {OTHER_WAYS}"))),
         Some("pytest") => Ok((Chosen::Pytest, None)),
         Some(CARGO) => only(find_cargo(args, place)),
@@ -177,6 +181,17 @@ mod tests {
         let failure = decide(Vec::new(), &["pytest.ini".into()]).expect_err("nothing");
         assert_eq!(failure.code, crate::exit_code::NOTHING_SELECTED);
         assert!(failure.message.contains("\n  pytest.ini\n") && failure.message.contains("--cmds FILE"), "{failure}");
+    }
+
+    #[test]
+    fn options_of_another_framework_are_refused() {
+        use clap::Parser;
+        let place = Place::find(None).expect("a working directory");
+        let cli =
+            crate::args::Cli::try_parse_from(["muster", "run", "--framework", "cargo", "-k", "x"]).expect("words");
+        let crate::args::Command::Run(args) = cli.command else { panic!("another command") };
+        let failure = choose(&args, &place).expect_err("refused");
+        assert!(failure.code == crate::exit_code::USAGE && failure.message.contains("are for pytest"), "{failure}");
     }
 
     #[test]

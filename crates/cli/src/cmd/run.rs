@@ -29,6 +29,11 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
             out::complain(&note);
         }
         let (framework, path, words) = match chosen {
+            Chosen::Pytest if args.isolate == Isolate::Process => {
+                return Err(Failure::usage(
+                    "--isolate process is not for pytest, which would load the suite for each test; --group-by none shares least",
+                ));
+            }
             Chosen::Pytest => return pytest::run(context, &args).await,
             Chosen::Programs { framework, path, words } => (framework, path, words),
         };
