@@ -190,6 +190,25 @@ fn a_pinned_group_does_not_wait_for_a_session_that_cannot_execute_it() {
 
 /// Of each group the rest fits only the other's worker, and one slot each is all they have: found by seed 3114.
 #[test]
+fn a_pinned_group_moves_whole_with_a_task_that_fits_only_elsewhere() {
+    let memory = |name: &str, amount| TaskSpec {
+        resources: vec![Resource { name: "memory".into(), amount }],
+        ..grouped(name, 7)
+    };
+    let much = TaskSpec { priority: 1, ..memory("needs much", 3) };
+    let mut world = World::with_run(pinned(), vec![much, memory("needs little", 1)]);
+    let with = |name: &str, amount| RegisterWorker {
+        resources: vec![Resource { name: "memory".into(), amount }],
+        ..hello(name, 1, 4)
+    };
+    let small = world.register_as(with("small", 2));
+    assert_eq!(grant(&mut world, &[(small, 4)]), [(small, 1)]);
+    world.finish(1, Outcome::Returned).expect("taken");
+    let large = world.register_as(with("large", 4));
+    assert_eq!(grant(&mut world, &[(small, 4), (large, 4)]), [(large, 0), (large, 1)], "never with two sessions");
+}
+
+#[test]
 fn a_group_whose_rest_fits_elsewhere_does_not_count_among_the_open_ones() {
     let class = |class: &str| vec![KeyValue { key: "class".into(), value: class.into() }];
     let of = |name: &str, group, needs: &str| TaskSpec { needs: class(needs), ..grouped(name, group) };

@@ -89,7 +89,12 @@ proptest! {
                     let Some(lease) = task.lease() else { continue };
                     let before = owners.insert((run.key(), task.group()), lease.session);
                     let Some(before) = before.filter(|before| *before != lease.session) else { continue };
-                    let able = state.session(before).is_some_and(|old| !old.draining() && old.could_ever_fit(task.fit()));
+                    // It moves whole: one task that only fits elsewhere takes the others along.
+                    let moved = run.tasks().filter(|other| other.group() == task.group());
+                    let mut moved = moved.filter(|other| other.lease().is_some_and(|held| held.session == lease.session));
+                    let able = state.session(before).is_some_and(|old| {
+                        !old.draining() && moved.all(|other| old.could_ever_fit(other.fit()))
+                    });
                     // It may have been drained, and taken back, within the entry.
                     let touched = batch.steps.iter().any(|step| matches!(step, Step::Drain { .. } | Step::Lose { .. }));
                     prop_assert!(!able || touched, "group {} went from {} to {}", task.group(), before, lease.session);
