@@ -9,6 +9,7 @@ use muster_proto::v1::{AttemptReport, ProcessIdentity};
 use muster_raft::{Disk, RealDisk};
 
 use crate::clock::{Clock, SystemClock};
+use crate::forward::Channels;
 use crate::limits::{TICKS_PER_HEARTBEAT, WATCH_STALL_MS_MAX};
 
 /// Settings of a coordinator.
@@ -30,6 +31,8 @@ pub struct Config {
     pub disk: Arc<dyn Disk>,
     /// Where time comes from.
     pub clock: Arc<dyn Clock>,
+    /// Ways to the other coordinators; a node that runs alone has none.
+    pub channels: Option<Arc<dyn Channels>>,
 }
 
 impl Config {
@@ -44,6 +47,7 @@ impl Config {
             watch_stall: Duration::from_millis(WATCH_STALL_MS_MAX),
             disk: Arc::new(RealDisk),
             clock: Arc::new(SystemClock::new()),
+            channels: None,
         }
     }
 

@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use muster_core::{Applied, LogPosition, State};
 use muster_proto::v1::LogEntry;
-use muster_raft::RaftHandle;
+use muster_raft::{ChangeError, Formation, Member, NodeAddress, RaftHandle};
 use tokio::sync::watch;
 
 /// A replicated log over a [`State`].
@@ -27,15 +27,54 @@ pub trait Consensus: Send + Sync + 'static {
 
     /// Resolves when storage failed for good, saying why; the process must end then.
     fn failed(&self) -> BoxFuture<'static, String>;
+
+    /// Returns when the state holds everything that was acknowledged before the call (rule `linearizable`), on
+    /// whichever node; or why that cannot be had now.
+    fn fresh(&self) -> BoxFuture<'_, Result<(), String>>;
+
+    /// This node leads, and no other one can have been elected: what workers are told now about their leases holds.
+    fn leads_surely(&self) -> bool;
+
+    /// The nodes of the cluster, by name.
+    fn members(&self) -> Vec<Member>;
+
+    /// Adds the node that listens at an address, removes one, or hands leadership over. Only the leader can.
+    fn change(&self, change: ClusterChange) -> BoxFuture<'_, Result<String, ChangeError>>;
+}
+
+/// A change of the cluster that people ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClusterChange {
+    /// The node that listens there learns everything, then votes.
+    Add {
+        /// `host:port`.
+        address: String,
+    },
+    /// A node is a member no more.
+    Remove {
+        /// Its name.
+        name: String,
+        /// Also when those that remain are no majority.
+        force: bool,
+    },
+    /// Somebody else leads.
+    Transfer {
+        /// The voter that leads then; `None`: the one that is furthest.
+        to: Option<String>,
+    },
+    /// The leader writes a snapshot.
+    Snapshot,
 }
 
 /// Who leads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leadership {
     /// Term of the latest election.
     pub term: u64,
     /// This node leads.
     pub is_leader: bool,
+    /// Who leads, if somebody does and it is known.
+    pub leader: Option<NodeAddress>,
 }
 
 /// Where a node stands.
@@ -53,6 +92,10 @@ pub struct ConsensusStatus {
     pub applied_index: u64,
     /// Index of the last entry in its snapshot.
     pub snapshot_index: u64,
+    /// Id of its cluster, in hexadecimal; empty while it belongs to none.
+    pub cluster: String,
+    /// Why it is no member yet; empty if it is.
+    pub waiting: String,
 }
 
 /// Why an entry was not acknowledged.
@@ -96,6 +139,22 @@ impl<C: Consensus + ?Sized> Consensus for Arc<C> {
     fn failed(&self) -> BoxFuture<'static, String> {
         (**self).failed()
     }
+
+    fn fresh(&self) -> BoxFuture<'_, Result<(), String>> {
+        (**self).fresh()
+    }
+
+    fn leads_surely(&self) -> bool {
+        (**self).leads_surely()
+    }
+
+    fn members(&self) -> Vec<Member> {
+        (**self).members()
+    }
+
+    fn change(&self, change: ClusterChange) -> BoxFuture<'_, Result<String, ChangeError>> {
+        (**self).change(change)
+    }
 }
 
 impl Consensus for RaftHandle {
@@ -117,6 +176,11 @@ impl Consensus for RaftHandle {
             last_log_index: status.last_log,
             applied_index: status.applied,
             snapshot_index: status.snapshot.unwrap_or(0),
+            cluster: status.cluster.map(|cluster| format!("{cluster:032x}")).unwrap_or_default(),
+            waiting: match &*self.formation().borrow() {
+                Formation::Member => String::new(),
+                Formation::Waiting(why) | Formation::Impossible(why) => why.clone(),
+            },
         }
     }
 
@@ -128,6 +192,44 @@ impl Consensus for RaftHandle {
     fn failed(&self) -> BoxFuture<'static, String> {
         RaftHandle::failed(self).map(|failure| failure.to_string()).boxed()
     }
+
+    fn fresh(&self) -> BoxFuture<'_, Result<(), String>> {
+        RaftHandle::fresh(self).map(|fresh| fresh.map_err(|error| error.to_string())).boxed()
+    }
+
+    fn leads_surely(&self) -> bool {
+        RaftHandle::leads_surely(self)
+    }
+
+    fn members(&self) -> Vec<Member> {
+        RaftHandle::members(self)
+    }
+
+    fn change(&self, change: ClusterChange) -> BoxFuture<'_, Result<String, ChangeError>> {
+        carry_out(self, change).boxed()
+    }
+}
+
+async fn carry_out(raft: &RaftHandle, change: ClusterChange) -> Result<String, ChangeError> {
+    match change {
+        ClusterChange::Add { address } => {
+            let added = raft.add_node(&address).await?;
+            Ok(format!("{} at {} votes", added.name, added.address))
+        }
+        ClusterChange::Remove { name, force } => {
+            raft.remove_node(&name, force).await?;
+            Ok(format!("{name} is a member no more"))
+        }
+        ClusterChange::Transfer { to } => {
+            let leader = raft.transfer_leader(to.as_deref()).await?;
+            Ok(format!("{} leads", leader.name))
+        }
+        ClusterChange::Snapshot => {
+            raft.snapshot().await.map_err(|error| ChangeError::Failed(error.to_string()))?;
+            let at = raft.status().snapshot.unwrap_or(0);
+            Ok(format!("the snapshot up to entry {at} is on disk"))
+        }
+    }
 }
 
 async fn next_leadership(
@@ -137,8 +239,8 @@ async fn next_leadership(
     if !first {
         changes.changed().await.ok()?;
     }
-    let now = *changes.borrow_and_update();
-    Some((Leadership { term: now.term, is_leader: now.is_leader }, (changes, false)))
+    let now = changes.borrow_and_update().clone();
+    Some((Leadership { term: now.term, is_leader: now.is_leader, leader: now.leader }, (changes, false)))
 }
 
 impl From<muster_raft::ProposeError> for ProposeError {

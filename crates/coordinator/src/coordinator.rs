@@ -49,8 +49,9 @@ pub async fn start(
     let mut last_entry_at = config.clock.monotonic();
     let shared = Arc::new(Shared::new(Arc::clone(&consensus), config, inbox));
     let leadership = consensus.leadership().next().await.ok_or(StartError::NoConsensus)?;
-    shared.set_leads(leadership.is_leader);
-    if leadership.is_leader {
+    let leads = leadership.is_leader;
+    shared.set_leadership(leadership);
+    if leads {
         recover(&shared, &recovery, &mut last_entry_at).await?;
     }
     let sources = Sources::new(consensus.as_ref(), events, tick);

@@ -11,6 +11,7 @@
 //! | [`archiver`], [`archive`] | finished runs leave memory |
 //! | [`recover`] | after a death of the host |
 //! | [`serve`] | gRPC over whatever stream of connections the host brings |
+//! | [`forward`] | what another node must answer goes there |
 //!
 //! Deliberately absent: any state that a new leader would miss. What is here is soft; what must last is in the
 //! log. Scheduling is `muster_core`'s, consensus is behind [`Consensus`].
@@ -19,12 +20,14 @@ mod api;
 pub mod archive;
 mod archiver;
 mod clock;
+mod cluster_service;
 mod config;
 mod consensus;
 mod coordinator;
 mod deadlines;
 mod effects;
 mod feed;
+mod forward;
 pub mod limits;
 mod main_loop;
 mod output;
@@ -45,8 +48,9 @@ mod worker_sessions;
 pub use archive::{ArchiveReader, ArchivedRun, DirArchive, NoArchive};
 pub use clock::{Clock, SystemClock};
 pub use config::{Config, LocalRecovery};
-pub use consensus::{Consensus, ConsensusStatus, Leadership, ProposeError};
+pub use consensus::{ClusterChange, Consensus, ConsensusStatus, Leadership, ProposeError};
 pub use coordinator::{Coordinator, StartError, start};
+pub use forward::Channels;
 pub use recover::RecoverError;
 pub use serve::ServeError;
 

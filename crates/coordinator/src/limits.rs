@@ -19,6 +19,13 @@ pub const RUN_OPTIONS_BYTES_MAX: usize = 1 << 20;
 /// Commands in one entry.
 pub const ENTRY_COMMANDS_MAX: usize = 4_096;
 
+/// How long a request waits for a leader to be elected, in milliseconds.
+pub const FORWARD_WAIT_MS_MAX: u64 = 3_000;
+/// Pause before a request is passed on anew, in milliseconds.
+pub const FORWARD_PAUSE_MS: u64 = 5;
+/// Channels to other coordinators that are kept.
+pub const CHANNELS_MAX: usize = 16;
+
 /// Streams of workers at one time.
 pub const CONNECTIONS_MAX: usize = core::SESSIONS_MAX;
 /// Messages on their way to one worker; a worker that takes none is cut off and may come back.

@@ -32,6 +32,7 @@ use crate::archiver::Archiver;
 use crate::config::LocalRecovery;
 use crate::consensus::{Consensus, Leadership, ProposeError};
 use crate::deadlines;
+use crate::forward::retryable;
 use crate::limits::{ARCHIVE_SHUTDOWN_MS_MAX, INBOX_BATCH_EVENTS_MAX, SHUTDOWN_MS_MAX};
 use crate::pending::{Origin, Pending, ReplySender};
 use crate::refusal::{End, Failure};
@@ -211,7 +212,7 @@ impl MainLoop {
             return self.pending.push_or_refuse(kind, reply);
         }
         // A caller that has gone away needs no answer.
-        let _ = reply.send(Err(Failure::Coordinator(Status::unavailable(self.no_leader()))));
+        let _ = reply.send(Err(Failure::Coordinator(retryable(Status::unavailable(self.no_leader())))));
     }
 
     fn no_leader(&self) -> String {
@@ -219,11 +220,12 @@ impl MainLoop {
     }
 
     fn lead(&mut self, now: Leadership) {
-        let before = std::mem::replace(&mut self.leadership, now);
-        if now == before {
+        let before = std::mem::replace(&mut self.leadership, now.clone());
+        self.shared.set_leadership(now.clone());
+        // Followers hear of other leaders; here only this node's own part counts.
+        if (now.term, now.is_leader) == (before.term, before.is_leader) {
             return;
         }
-        self.shared.set_leads(now.is_leader);
         if now.is_leader {
             tracing::info!(term = now.term, "this node leads");
             self.shared.read(|state| {
@@ -237,7 +239,7 @@ impl MainLoop {
             }
             return;
         }
-        let status = Status::unavailable(self.no_leader());
+        let status = retryable(Status::unavailable(self.no_leader()));
         self.sessions.cut_all(&status);
         let waiting = self.pending.take_origins();
         self.fail(waiting, &Failure::Coordinator(status));

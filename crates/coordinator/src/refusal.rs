@@ -5,6 +5,7 @@ use muster_core::Refusal;
 use tonic::Status;
 
 use crate::consensus::ProposeError;
+use crate::forward::retryable;
 
 /// Why a command has no reply.
 #[derive(Clone, Debug)]
@@ -27,7 +28,7 @@ impl From<Failure> for Status {
 impl From<&ProposeError> for Failure {
     fn from(error: &ProposeError) -> Self {
         Self::Coordinator(match error {
-            ProposeError::Unavailable(why) => Status::unavailable(why.clone()),
+            ProposeError::Unavailable(why) => retryable(Status::unavailable(why.clone())),
             ProposeError::Fatal(why) => End::Failed(why.clone()).status(),
         })
     }

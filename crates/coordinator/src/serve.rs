@@ -10,16 +10,20 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, Stream};
 use muster_proto::limits::MESSAGE_BYTES_MAX;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
+use crate::cluster_service::ClusterService;
 use crate::coordinator::Coordinator;
-use crate::limits::SHUTDOWN_MS_MAX;
+use crate::forward::{self, Answerer, Repeatable};
+use crate::limits::{FORWARD_PAUSE_MS, FORWARD_WAIT_MS_MAX, SHUTDOWN_MS_MAX};
 use crate::service::RunsService;
 use crate::shared::Shared;
+use crate::stubs::cluster_server::ClusterServer;
 use crate::stubs::runs_server::RunsServer;
 use crate::stubs::workers_server::WorkersServer;
 use crate::worker_sessions::stream::WorkersService;
@@ -62,23 +66,116 @@ impl Coordinator {
     }
 }
 
-/// Both services on one connection, told apart by the path.
+/// All services on one connection, told apart by the path.
 #[derive(Clone)]
 struct Services {
+    shared: Arc<Shared>,
     runs: RunsServer<RunsService>,
+    cluster: ClusterServer<ClusterService>,
     workers: WorkersServer<WorkersService>,
+}
+
+/// Which node answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    /// Whichever is asked, from what it knows.
+    Here,
+    /// Whichever is asked, when it is as far as the leader.
+    Read,
+    /// The leader; the request can be repeated.
+    Leader,
+    /// The leader; the request is a stream.
+    Stream,
+}
+
+fn route(path: &str) -> Route {
+    match path {
+        "/muster.v1.Runs/Status" | "/muster.v1.Cluster/Nodes" => Route::Here,
+        "/muster.v1.Runs/Get" | "/muster.v1.Runs/List" | "/muster.v1.Runs/Tasks" => Route::Read,
+        "/muster.v1.Workers/Session" => Route::Stream,
+        _ => Route::Leader,
+    }
 }
 
 impl Services {
     fn new(shared: &Arc<Shared>) -> Self {
         let runs = RunsServer::new(RunsService::new(Arc::clone(shared)));
         let workers = WorkersServer::new(WorkersService::new(Arc::clone(shared)));
+        let cluster = ClusterServer::new(ClusterService::new(Arc::clone(shared)));
         Self {
+            shared: Arc::clone(shared),
             runs: runs.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX),
             workers: workers.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX),
+            cluster: cluster.max_decoding_message_size(MESSAGE_BYTES_MAX),
+        }
+    }
+
+    /// This node answers.
+    async fn answer_here(&mut self, request: http::Request<Body>) -> http::Response<Body> {
+        let path = request.uri().path();
+        let service = path.strip_prefix('/').and_then(|path| path.split_once('/')).map_or("", |(service, _)| service);
+        let answered = if service == RunsServer::<RunsService>::NAME {
+            self.runs.call(request).await
+        } else if service == WorkersServer::<WorkersService>::NAME {
+            self.workers.call(request).await
+        } else if service == ClusterServer::<ClusterService>::NAME {
+            self.cluster.call(request).await
+        } else {
+            return tonic::Status::unimplemented(format!("muster has no service {service:?} here")).into_http();
+        };
+        match answered {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Whoever must answers.
+    async fn answer(mut self, request: http::Request<Body>) -> http::Response<Body> {
+        match route(request.uri().path()) {
+            Route::Here => self.answer_here(request).await,
+            Route::Stream => {
+                let shared = Arc::clone(&self.shared);
+                match shared.forwarder.answerer(&shared, forward::was_forwarded(&request)).await {
+                    Ok(Answerer::Here) => self.answer_here(request).await,
+                    Ok(Answerer::There(channel)) => forward::pass_on(channel, request, &shared.node).await,
+                    Err(status) => status.into_http(),
+                }
+            }
+            route @ (Route::Read | Route::Leader) => self.answer_again(request, route).await,
+        }
+    }
+
+    /// Asks again while a change of leaders is under way.
+    async fn answer_again(mut self, request: http::Request<Body>, route: Route) -> http::Response<Body> {
+        let shared = Arc::clone(&self.shared);
+        let was_forwarded = forward::was_forwarded(&request);
+        let request = match Repeatable::read(request, MESSAGE_BYTES_MAX + FRAME_HEADER_BYTES).await {
+            Ok(request) => request,
+            Err(status) => return status.into_http(),
+        };
+        let until = Instant::now() + Duration::from_millis(FORWARD_WAIT_MS_MAX);
+        loop {
+            let answerer = match route {
+                Route::Read if request.reads_stale() => Ok(Answerer::Here),
+                // Not passed on, but there must be a leader that confirms.
+                Route::Read => shared.forwarder.answerer(&shared, false).await.map(|_| Answerer::Here),
+                _ => shared.forwarder.answerer(&shared, was_forwarded).await,
+            };
+            let response = match answerer {
+                Ok(Answerer::Here) => self.answer_here(request.request()).await,
+                Ok(Answerer::There(channel)) => forward::pass_on(channel, request.request(), &shared.node).await,
+                Err(status) => status.into_http(),
+            };
+            if !forward::is_retryable(&response) || was_forwarded || Instant::now() >= until {
+                return response;
+            }
+            tokio::time::sleep(Duration::from_millis(FORWARD_PAUSE_MS)).await;
         }
     }
 }
+
+/// Length and compression flag in front of a message.
+const FRAME_HEADER_BYTES: usize = 5;
 
 impl Service<http::Request<Body>> for Services {
     type Response = http::Response<Body>;
@@ -90,15 +187,6 @@ impl Service<http::Request<Body>> for Services {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let path = request.uri().path();
-        let service = path.strip_prefix('/').and_then(|path| path.split_once('/')).map_or("", |(service, _)| service);
-        if service == RunsServer::<RunsService>::NAME {
-            return self.runs.call(request);
-        }
-        if service == WorkersServer::<WorkersService>::NAME {
-            return self.workers.call(request);
-        }
-        let status = tonic::Status::unimplemented(format!("muster has no service {service:?} here"));
-        async move { Ok(status.into_http()) }.boxed()
+        self.clone().answer(request).map(Ok).boxed()
     }
 }

@@ -7,9 +7,11 @@ use muster_proto::v1::{
     ListTasksRequest, ListWorkersReply, ListWorkersRequest, OpenRun, OpenRunReply, OutputRequest, RunSummary, SealRun,
     SealRunReply, StatusReply, StatusRequest, WatchRequest, WhyReply, WhyRequest,
 };
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 
 use crate::api;
+use crate::forward;
 use crate::output::OutputStream;
 use crate::shared::Shared;
 use crate::stubs::runs_server::Runs;
@@ -23,6 +25,48 @@ pub(crate) struct RunsService {
 impl RunsService {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
+    }
+
+    /// Makes sure that what is read now is what was acknowledged last, unless the caller asked for less.
+    async fn fresh<Q>(&self, request: Request<Q>) -> Result<(Q, Freshness), Status> {
+        let how = request.metadata().get(forward::READ);
+        let freshness = match how.map(|how| how.to_str()) {
+            None => {
+                self.shared.fresh().await?;
+                Freshness::Linearizable
+            }
+            Some(Ok(forward::STALE)) => {
+                self.shared.check_open()?;
+                Freshness::Stale { applied: self.shared.consensus.status().applied_index }
+            }
+            Some(_) => {
+                let (key, stale) = (forward::READ, forward::STALE);
+                return Err(Status::invalid_argument(format!("{key} is {stale}, or absent")));
+            }
+        };
+        Ok((request.into_inner(), freshness))
+    }
+}
+
+/// How fresh an answer is.
+#[derive(Clone, Copy)]
+enum Freshness {
+    Linearizable,
+    /// It holds at least everything up to this entry.
+    Stale {
+        applied: u64,
+    },
+}
+
+impl Freshness {
+    fn mark<T>(self, reply: T) -> Response<T> {
+        let mut response = Response::new(reply);
+        if let Self::Stale { applied } = self {
+            let metadata = response.metadata_mut();
+            metadata.insert(forward::READ, MetadataValue::from_static(forward::STALE));
+            metadata.insert(forward::APPLIED, MetadataValue::from(applied));
+        }
+        response
     }
 }
 
@@ -50,15 +94,18 @@ impl Runs for RunsService {
     }
 
     async fn get(&self, request: Request<GetRunRequest>) -> Reply<RunSummary> {
-        api::get_run::call(&self.shared, &request.into_inner()).map(Response::new)
+        let (request, freshness) = self.fresh(request).await?;
+        api::get_run::call(&self.shared, &request).map(|reply| freshness.mark(reply))
     }
 
     async fn list(&self, request: Request<ListRunsRequest>) -> Reply<ListRunsReply> {
-        api::list_runs::call(&self.shared, &request.into_inner()).map(Response::new)
+        let (request, freshness) = self.fresh(request).await?;
+        api::list_runs::call(&self.shared, &request).map(|reply| freshness.mark(reply))
     }
 
     async fn tasks(&self, request: Request<ListTasksRequest>) -> Reply<ListTasksReply> {
-        api::list_tasks::call(&self.shared, &request.into_inner()).await.map(Response::new)
+        let (request, freshness) = self.fresh(request).await?;
+        api::list_tasks::call(&self.shared, &request).await.map(|reply| freshness.mark(reply))
     }
 
     async fn watch(&self, request: Request<WatchRequest>) -> Reply<WatchStream> {
@@ -74,7 +121,7 @@ impl Runs for RunsService {
     }
 
     async fn workers(&self, _request: Request<ListWorkersRequest>) -> Reply<ListWorkersReply> {
-        api::list_workers::call(&self.shared).map(Response::new)
+        api::list_workers::call(&self.shared).await.map(Response::new)
     }
 
     async fn status(&self, _request: Request<StatusRequest>) -> Reply<StatusReply> {

@@ -9,7 +9,8 @@ use tonic::Status;
 
 use crate::archive::{ArchiveReader, DirArchive};
 use crate::config::Config;
-use crate::consensus::Consensus;
+use crate::consensus::{Consensus, Leadership};
+use crate::forward::{self, Forwarder};
 use crate::limits::{OUTPUT_STREAMS_MAX, WATCHES_MAX};
 use crate::main_loop::Event;
 use crate::query::{Answer, QueryError};
@@ -21,13 +22,16 @@ use crate::signals::Signals;
 pub(crate) struct Shared {
     pub(crate) consensus: Arc<dyn Consensus>,
     pub(crate) config: Config,
+    /// The name of this node.
+    pub(crate) node: String,
+    pub(crate) forwarder: Forwarder,
     pub(crate) signals: Signals,
     pub(crate) running: RunningTable,
     pub(crate) watches: Arc<Semaphore>,
     pub(crate) output_streams: Arc<Semaphore>,
     archive: Arc<dyn ArchiveReader>,
     inbox: mpsc::Sender<Event>,
-    leads: watch::Sender<bool>,
+    leads: watch::Sender<Leadership>,
     end: watch::Sender<Option<End>>,
 }
 
@@ -35,6 +39,8 @@ impl Shared {
     pub(crate) fn new(consensus: Arc<dyn Consensus>, config: Config, inbox: mpsc::Sender<Event>) -> Self {
         let archive = Arc::new(DirArchive::new(Arc::clone(&config.disk), config.data.clone()));
         Self {
+            node: consensus.status().node,
+            forwarder: Forwarder::default(),
             consensus,
             config,
             signals: Signals::default(),
@@ -43,7 +49,7 @@ impl Shared {
             output_streams: Arc::new(Semaphore::new(OUTPUT_STREAMS_MAX)),
             archive,
             inbox,
-            leads: watch::Sender::new(false),
+            leads: watch::Sender::default(),
             end: watch::Sender::new(None),
         }
     }
@@ -87,16 +93,38 @@ impl Shared {
         self.end().map_or(Ok(()), |end| Err(end.status()))
     }
 
-    /// This node leads, or does no more.
-    pub(crate) fn set_leads(&self, leads: bool) {
-        self.leads.send_if_modified(|before| std::mem::replace(before, leads) != leads);
+    /// Who leads now.
+    pub(crate) fn set_leadership(&self, now: Leadership) {
+        self.leads.send_if_modified(|before| {
+            *before != now && {
+                *before = now;
+                true
+            }
+        });
     }
 
-    /// What is read here is what was acknowledged last only while this node leads (rule `linearizable`; with one
-    /// voter nothing more is needed).
+    /// Who leads, with every change.
+    pub(crate) fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leads.subscribe()
+    }
+
+    /// What only the leader knows is asked of this node.
     pub(crate) fn check_leads(&self) -> Result<(), Status> {
         self.check_open()?;
-        if *self.leads.borrow() { Ok(()) } else { Err(no_leader()) }
+        if self.leads.borrow().is_leader { Ok(()) } else { Err(not_leading()) }
+    }
+
+    /// Returns when what is read here is what was acknowledged last, on whichever node (rule `linearizable`).
+    pub(crate) async fn fresh(&self) -> Result<(), Status> {
+        self.check_open()?;
+        self.consensus.fresh().await.map_err(|why| forward::retryable(Status::unavailable(why)))
+    }
+
+    /// As [`Shared::fresh`], for what only the leader can answer.
+    pub(crate) async fn fresh_leader(&self) -> Result<(), Status> {
+        self.check_leads()?;
+        self.fresh().await?;
+        self.check_leads()
     }
 
     /// Resolves, saying why, when this node serves no more streams.
@@ -104,11 +132,11 @@ impl Shared {
         let mut leads = self.leads.subscribe();
         let stopped_leading = async {
             // The sender lives as long as self does.
-            leads.wait_for(|leads| !leads).await.map(drop).unwrap_or_default();
+            leads.wait_for(|now| !now.is_leader).await.map(drop).unwrap_or_default();
         };
         tokio::select! {
             end = self.ended() => end.status(),
-            () = stopped_leading => no_leader(),
+            () = stopped_leading => not_leading(),
         }
     }
 
@@ -143,6 +171,6 @@ impl Shared {
     }
 }
 
-fn no_leader() -> Status {
-    Status::unavailable("this node does not lead: ask again, or another node")
+fn not_leading() -> Status {
+    forward::retryable(Status::unavailable("this node does not lead: ask again, or another node"))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use muster_proto::v1::command::Kind;
 use muster_proto::v1::{AttemptReport, ExpireLeases, Expiry, FinishAttempts, NoteKind, Reports, WorkerLost};
 
+use crate::forward::retryable;
 use crate::main_loop::{Event, MainLoop};
 use crate::pending::Origin;
 use crate::recover;
@@ -19,7 +20,7 @@ impl MainLoop {
     pub(crate) fn worker_event(&mut self, event: WorkerEvent) {
         match event {
             WorkerEvent::Opened { outbox, .. } if !self.leadership.is_leader => {
-                outbox.fail(tonic::Status::unavailable("this node does not lead: dial another one"));
+                outbox.fail(retryable(tonic::Status::unavailable("this node does not lead: dial another one")));
             }
             WorkerEvent::Opened { connection, hello, outbox } => {
                 self.sessions.opened(connection, outbox);
@@ -41,7 +42,10 @@ impl MainLoop {
     /// A worker said something on the stream of its session.
     pub(crate) fn said(&mut self, connection: u64, session: u64, said: Said) {
         match said {
-            Said::Heartbeat(seq) => self.sessions.heartbeat(session, seq),
+            // An echo renews the worker's belief in its leases. A leader that may have been deposed must not do that: its
+            // successor counts from its own election on (rule `self_fencing`).
+            Said::Heartbeat(seq) if self.shared.consensus.leads_surely() => self.sessions.heartbeat(session, seq),
+            Said::Heartbeat(seq) => tracing::debug!(session, seq, "no echo: this leader may have been deposed"),
             Said::Reports(reports) => self.reported(connection, session, reports),
             Said::Started(tokens) => self.started(session, &tokens),
             Said::Credits(credits) => {

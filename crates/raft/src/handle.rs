@@ -2,33 +2,50 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use muster_core::{Applied, LogPosition, State};
 use muster_proto::Message;
 use muster_proto::v1::LogEntry;
 use muster_proto::version::LOG_ENTRY_FORMAT;
 use openraft::ServerState;
-use openraft::async_runtime::WatchReceiver;
+use openraft::async_runtime::{Instant, WatchReceiver};
 use openraft::errors::{ClientWriteError, Fatal, RaftError};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 
 use crate::error::ProposeError;
 use crate::failure::{Failure, StorageFailure};
-use crate::identity::Identity;
-use crate::limits::{ENTRY_BYTES_MAX, PROPOSALS_IN_FLIGHT_BYTES_MAX};
+use crate::limits::{
+    ENTRY_BYTES_MAX, LEADING_POLL_MS, PEER_CONNECTIONS_MAX, PROPOSALS_IN_FLIGHT_BYTES_MAX, QUORUM_LOST_MS,
+};
+use crate::peer::formation::Formation;
+use crate::peer::greeting::Me;
+use crate::peer::{PeerStream, server};
+use crate::reads::{ReadError, Reads};
 use crate::start::close;
 use crate::state_machine::Shared;
 use crate::type_config::{EntryBytes, Raft, TypeConfig, position};
 use crate::wal::Wal;
 
 /// Who leads, as this node knows it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leadership {
     /// The current term.
     pub term: u64,
-    /// This node leads in it.
+    /// This node leads in it, has applied everything that was acknowledged before, and has heard of a majority.
     pub is_leader: bool,
+    /// Who leads, if somebody does.
+    pub leader: Option<NodeAddress>,
+}
+
+/// A node by its name, and where it is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeAddress {
+    /// The name people gave it.
+    pub name: String,
+    /// `host:port`; empty for a node that runs alone.
+    pub address: String,
 }
 
 /// How far a node is. `purged <= snapshot <= applied <= last_log`.
@@ -38,8 +55,8 @@ pub struct RaftStatus {
     pub node: String,
     /// Its Raft id: random, minted at its first start.
     pub incarnation: u64,
-    /// Id of the cluster.
-    pub cluster: u128,
+    /// Id of the cluster, once the node belongs to one.
+    pub cluster: Option<u128>,
     /// The current term.
     pub term: u64,
     /// This node leads in it.
@@ -66,30 +83,37 @@ struct Inner {
     parts: Parts,
     in_flight: Semaphore,
     leadership: watch::Receiver<Leadership>,
+    reads: Reads,
+    peer_connections: Arc<Semaphore>,
     tasks: Vec<AbortHandle>,
 }
 
 /// What a running node is made of.
 pub(crate) struct Parts {
     pub(crate) raft: Raft,
-    pub(crate) identity: Identity,
+    pub(crate) me: Arc<Me>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) wal: Arc<dyn Wal>,
     pub(crate) failure: Failure,
     pub(crate) torn_bytes: u64,
+    pub(crate) formation: watch::Receiver<Formation>,
 }
 
 impl RaftHandle {
     pub(crate) fn new(parts: Parts) -> Self {
         let (raft, failure) = (parts.raft.clone(), parts.failure.clone());
-        let (told, leadership) = watch::channel(leadership_of(&parts.raft));
+        let alone = Leadership { is_leader: applied_own_term(&parts.raft), ..leadership_of(&parts.raft) };
+        let (told, leadership) = watch::channel(alone);
+        let reads = Reads::new(parts.raft.clone(), parts.me.clone());
+        let peer_connections = Arc::new(Semaphore::new(PEER_CONNECTIONS_MAX));
         let tasks = [
             tokio::spawn(tell_leadership(raft.clone(), failure, told)).abort_handle(),
             tokio::spawn(take_due_snapshots(raft.clone(), parts.shared.clone())).abort_handle(),
             tokio::spawn(purge_after_snapshots(raft, parts.shared.clone())).abort_handle(),
         ];
         let in_flight = Semaphore::new(PROPOSALS_IN_FLIGHT_BYTES_MAX);
-        Self { inner: Arc::new(Inner { parts, in_flight, leadership, tasks: tasks.into() }) }
+        let tasks = tasks.into();
+        Self { inner: Arc::new(Inner { parts, in_flight, leadership, reads, peer_connections, tasks }) }
     }
 
     /// Proposes an entry and returns what applying it gave, after it was fsynced by a majority and applied here.
@@ -122,7 +146,8 @@ impl RaftHandle {
 
     /// How far this node is.
     pub fn status(&self) -> RaftStatus {
-        let Parts { raft, identity, shared, wal, torn_bytes, .. } = &self.inner.parts;
+        let Parts { raft, me, shared, wal, torn_bytes, .. } = &self.inner.parts;
+        let identity = me.identity();
         // In this order, so that each is at least the one before; a closed log leaves what was last reported.
         let purged = wal.pointers().ok().and_then(|log| log.purged);
         let snapshot = shared.snapshots.current().and_then(|snapshot| snapshot.meta.last_log_id);
@@ -141,6 +166,44 @@ impl RaftHandle {
             snapshot: snapshot.map(|id| id.index()),
             purged: purged.max(now.purged).map(|id| id.index()),
             torn_bytes: *torn_bytes,
+        }
+    }
+
+    /// Returns when the state that [`RaftHandle::read`] gives holds everything that was acknowledged before the call, on
+    /// whichever node: the read after it is linearizable.
+    ///
+    /// # Errors
+    /// When no leader confirms, or this node does not catch up in time.
+    pub async fn fresh(&self) -> Result<(), ReadError> {
+        let Parts { raft, shared, .. } = &self.inner.parts;
+        self.inner.reads.fresh(raft, shared).await
+    }
+
+    /// This node leads, and no other one can have been elected yet: a majority heard of it less than the shortest lease
+    /// ago. What is said to workers under its leases rests on this.
+    pub fn leads_surely(&self) -> bool {
+        let metrics = self.inner.parts.raft.metrics();
+        let now = metrics.borrow_watched();
+        let alone = now.membership_config.voter_ids().count() <= 1;
+        let lease = Duration::from_millis(self.inner.parts.raft.config().election_timeout_max);
+        let heard = now.last_quorum_acked.as_ref().is_some_and(|at| at.elapsed() < lease);
+        now.state == ServerState::Leader && (alone || heard)
+    }
+
+    /// How far this node is with finding its cluster.
+    pub fn formation(&self) -> watch::Receiver<Formation> {
+        self.inner.parts.formation.clone()
+    }
+
+    /// Serves a connection that another coordinator opened and whose [`crate::PEER_MAGIC`] was read, until it ends.
+    pub async fn serve_peer(&self, stream: impl PeerStream) {
+        let Ok(_permit) = self.inner.peer_connections.clone().try_acquire_owned() else {
+            tracing::warn!("{PEER_CONNECTIONS_MAX} coordinators are connected already: one more is refused");
+            return;
+        };
+        let Parts { me, shared, .. } = &self.inner.parts;
+        if let Err(error) = server::serve(me.clone(), shared.clone(), Box::new(stream)).await {
+            tracing::debug!(%error, "a connection of another coordinator ended");
         }
     }
 
@@ -191,9 +254,16 @@ impl RaftHandle {
         close(wal.clone()).await.map_err(|error| failure.record(error))
     }
 
-    #[cfg(test)]
     pub(crate) fn raft(&self) -> &Raft {
         &self.inner.parts.raft
+    }
+
+    pub(crate) fn me(&self) -> &Me {
+        &self.inner.parts.me
+    }
+
+    pub(crate) fn incarnation(&self) -> u64 {
+        *self.inner.parts.raft.node_id()
     }
 
     #[cfg(test)]
@@ -246,18 +316,50 @@ fn note_unexpected_end(failure: &Failure, fatal: &Fatal<TypeConfig>) {
     }
 }
 
+/// What the core says; that this node leads is for [`tell_leadership`] to say.
 fn leadership_of(raft: &Raft) -> Leadership {
     let metrics = raft.server_metrics();
     let now = metrics.borrow_watched();
-    Leadership { term: now.vote.leader_id.term, is_leader: now.state == ServerState::Leader }
+    let node = now.current_leader.and_then(|id| now.membership_config.membership().get_node(&id).cloned());
+    let leader = node.map(|node| NodeAddress { name: node.name, address: node.address });
+    Leadership { term: now.vote.leader_id.term, is_leader: false, leader }
+}
+
+/// Leading, and the first entry of this term is applied: so is everything before it.
+fn applied_own_term(raft: &Raft) -> bool {
+    let metrics = raft.metrics();
+    let now = metrics.borrow_watched();
+    let term_applied = now.last_applied.as_ref().map(|id| id.committed_leader_id().term);
+    now.state == ServerState::Leader && term_applied == Some(now.current_term)
+}
+
+/// A majority heard of this leader not too long ago. One that was just elected has a moment to be heard.
+fn has_quorum(raft: &Raft) -> bool {
+    let metrics = raft.metrics();
+    let now = metrics.borrow_watched();
+    let alone = now.membership_config.voter_ids().count() <= 1;
+    let lost = |at: Duration| at > Duration::from_millis(QUORUM_LOST_MS);
+    alone || now.last_quorum_acked.as_ref().is_none_or(|at| !lost(at.elapsed()))
 }
 
 /// Passes changes of leadership on; at the end of the core, says why it ended. Aborted before a shutdown.
 async fn tell_leadership(raft: Raft, failure: Failure, told: watch::Sender<Leadership>) {
-    let mut metrics = raft.server_metrics();
-    while metrics.changed().await.is_ok() {
-        let now = leadership_of(&raft);
-        told.send_if_modified(|last| std::mem::replace(last, now) != now);
+    let mut servers = raft.server_metrics();
+    loop {
+        let mut now = leadership_of(&raft);
+        let leads = servers.borrow_watched().state == ServerState::Leader;
+        now.is_leader = leads && applied_own_term(&raft) && has_quorum(&raft);
+        let settled = now.is_leader == leads;
+        told.send_if_modified(|last| std::mem::replace(last, now.clone()) != now);
+        // A leader looks again: soon while it does not act as one, else to notice that it is cut off.
+        let pause = Duration::from_millis(if settled { QUORUM_LOST_MS / 4 } else { LEADING_POLL_MS });
+        let changed = match leads {
+            true => tokio::time::timeout(pause, servers.changed()).await.unwrap_or(Ok(())),
+            false => servers.changed().await,
+        };
+        if changed.is_err() {
+            break;
+        }
     }
     told.send_if_modified(|last| std::mem::replace(&mut last.is_leader, false));
     if let Err(fatal) = &raft.metrics().borrow_watched().running_state {

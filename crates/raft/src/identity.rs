@@ -13,8 +13,8 @@ use crate::disk::{Disk, write_atomically};
 use crate::error::{StartError, with_path};
 use crate::limits::{IDENTITY_BYTES_MAX, NODE_NAME_BYTES_MAX};
 
-/// Version of `identity.json`. Change log: 1, first.
-const IDENTITY_FORMAT: u32 = 1;
+/// Version of `identity.json`. Change log: 1, first; 2, the cluster is empty until the node belongs to one.
+const IDENTITY_FORMAT: u32 = 2;
 
 /// What `identity.json` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +23,8 @@ pub(crate) struct Identity {
     pub(crate) node: String,
     /// The Raft id.
     pub(crate) incarnation: u64,
-    /// The cluster it belongs to.
-    pub(crate) cluster: u128,
+    /// The cluster it belongs to, once it does.
+    pub(crate) cluster: Option<u128>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,16 +66,26 @@ impl Identity {
             let text = format!("a node's name has 1 to {NODE_NAME_BYTES_MAX} bytes, this one has {length}");
             return Err(StartError::Identity(text));
         }
-        let identity = Self { node: node.into(), incarnation: random_u64()?.max(1), cluster: random_u128()? };
+        let identity = Self { node: node.into(), incarnation: random_u64()?.max(1), cluster: None };
+        identity.store(disk, path)?;
+        Ok(identity)
+    }
+
+    /// Replaces what is on disk.
+    pub(crate) fn store(&self, disk: &dyn Disk, path: &Path) -> io::Result<()> {
         let stored = Stored {
             format: IDENTITY_FORMAT,
-            node: identity.node.clone(),
-            incarnation: format!("{:016x}", identity.incarnation),
-            cluster: format!("{:032x}", identity.cluster),
+            node: self.node.clone(),
+            incarnation: format!("{:016x}", self.incarnation),
+            cluster: self.cluster.map(|cluster| format!("{cluster:032x}")).unwrap_or_default(),
         };
         let text = serde_json::to_string_pretty(&stored).map_err(io::Error::from)?;
-        write_atomically(disk, path, |out| writeln!(out, "{text}"))?;
-        Ok(identity)
+        write_atomically(disk, path, |out| writeln!(out, "{text}")).map(drop)
+    }
+
+    /// The same node as the first of a new cluster.
+    pub(crate) fn with_new_cluster(self) -> io::Result<Self> {
+        Ok(Self { cluster: Some(random_u128()?), ..self })
     }
 
     fn parse(path: &Path, bytes: &[u8]) -> Result<Self, String> {
@@ -92,7 +102,10 @@ impl Identity {
         }
         let stored: Stored = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
         let incarnation = u64::from_str_radix(&stored.incarnation, 16).map_err(|error| damaged(error.to_string()))?;
-        let cluster = u128::from_str_radix(&stored.cluster, 16).map_err(|error| damaged(error.to_string()))?;
+        let cluster = match stored.cluster.as_str() {
+            "" => None,
+            hex => Some(u128::from_str_radix(hex, 16).map_err(|error| damaged(error.to_string()))?),
+        };
         Ok(Self { node: stored.node, incarnation, cluster })
     }
 
@@ -138,7 +151,12 @@ mod tests {
         assert_eq!(Identity::load_or_mint(&disk, Path::new(PATH), "a", true).unwrap(), minted);
         let other = Identity::load_or_mint(&self::disk(), Path::new(PATH), "a", false).unwrap();
         assert_ne!(minted.incarnation, other.incarnation);
-        assert_ne!(minted.cluster, other.cluster);
+        assert_eq!(minted.cluster, None);
+        let founder = minted.clone().with_new_cluster().unwrap();
+        founder.store(&disk, Path::new(PATH)).unwrap();
+        disk.crash();
+        assert_eq!(Identity::load_or_mint(&disk, Path::new(PATH), "a", true).unwrap(), founder);
+        assert_ne!(founder.cluster, other.with_new_cluster().unwrap().cluster);
     }
 
     #[test]
@@ -151,7 +169,7 @@ mod tests {
         assert!(refusal("b").contains("belongs to node \"a\", not to \"b\""));
         disk.corrupt(path, |bytes| bytes.truncate(10)).unwrap();
         assert!(refusal("a").contains("is damaged"));
-        disk.corrupt(path, |bytes| *bytes = br#"{"format":2,"new":"fields"}"#.to_vec()).unwrap();
-        assert!(refusal("a").contains("format 2, this muster reads up to 1"));
+        disk.corrupt(path, |bytes| *bytes = br#"{"format":3,"new":"fields"}"#.to_vec()).unwrap();
+        assert!(refusal("a").contains("format 3, this muster reads up to 2"));
     }
 }

@@ -10,9 +10,11 @@
 //! only when the completion of an append in `wal` says that the bytes are on disk, applies only what is
 //! committed, and the reply leaves from apply.
 //!
-//! One voter for now: `network` has no peers to talk to and says so. What is deliberately absent: retrying a
-//! failed write or fsync (the node stops, see [`RaftHandle::failed`]), and any second way to change the state.
+//! One voter or several differ only in the membership; how nodes talk to one another is in `peer`. What is
+//! deliberately absent: retrying a failed write or fsync (the node stops, see [`RaftHandle::failed`]), and any second
+//! way to change the state.
 
+mod cluster;
 mod codec;
 pub mod disk;
 pub mod error;
@@ -25,8 +27,9 @@ mod log_store;
 mod machine;
 pub mod mem_disk;
 mod membership;
-mod network;
 pub mod offline;
+mod peer;
+mod reads;
 mod snapshot_file;
 mod snapshot_store;
 mod start;
@@ -38,9 +41,13 @@ mod wal_scan;
 #[cfg(test)]
 mod tests;
 
+pub use cluster::{ChangeError, Member};
 pub use disk::{Disk, DiskEntry, DiskFile, RealDisk, write_atomically};
 pub use error::{ProposeError, ReadError, StartError};
 pub use failure::StorageFailure;
-pub use handle::{Leadership, RaftHandle, RaftStatus};
+pub use handle::{Leadership, NodeAddress, RaftHandle, RaftStatus};
 pub use mem_disk::MemDisk;
-pub use start::{RaftOptions, start, warm_up};
+pub use peer::formation::{Formation, PeerAddress};
+pub use peer::{Dial, PEER_MAGIC, PeerStream};
+pub use reads::ReadError as FreshnessError;
+pub use start::{RaftOptions, Timing, start, start_member, warm_up};

@@ -42,12 +42,54 @@ pub const IDENTITY_BYTES_MAX: usize = 16 << 10;
 /// Longest name of a node.
 pub const NODE_NAME_BYTES_MAX: usize = 256;
 
+/// Largest message between coordinators: entries read back at once, and one more that is as large as can be.
+pub const PEER_FRAME_BYTES_MAX: usize = LOG_READ_BYTES_MAX + ENTRY_BYTES_MAX + (1 << 20);
+/// Largest greeting; until it is understood, a stranger gets no more memory than this.
+pub const PEER_HELLO_BYTES_MAX: usize = 64 << 10;
+/// Buffer of each direction of a connection between coordinators.
+pub const PEER_BUFFER_BYTES: usize = 64 << 10;
+/// Time for dialling a coordinator and for its greeting.
+pub const PEER_CONNECT_MS_MAX: u64 = 2_000;
+/// Time for an answer of a coordinator. Entries are fsynced meanwhile.
+pub const PEER_ANSWER_MS_MAX: u64 = 5_000;
+/// Messages with entries that are sent to a coordinator before the first is answered.
+pub const APPENDS_IN_FLIGHT_MAX: usize = 64;
+/// Part of a snapshot in one message.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
+/// Parts of a snapshot that are read and not yet sent.
+pub const SNAPSHOT_CHUNKS_MAX: usize = 4;
+/// Pause between two looks for the other nodes of a cluster that has not begun.
+pub const FORMATION_POLL_MS: u64 = 100;
+/// What a node waits for is said again after so long.
+pub const FORMATION_SAY_MS: u64 = 30_000;
+/// Nodes of a cluster.
+pub const NODES_MAX: usize = 9;
+
+/// Pauses before a coordinator that cannot be reached is dialled again; the last two go on doubling up to the cap.
+pub const RECONNECT_BACKOFF: &str = "20ms 40ms ...640ms";
+/// Connections of other coordinators that are served at once.
+pub const PEER_CONNECTIONS_MAX: usize = 64;
+/// Reads that wait for the same confirmation of the leader.
+pub const READS_WAITING_MAX: usize = 16_384;
+/// Time for the leader's confirmation and for applying up to it, before a read is refused.
+pub const READ_INDEX_MS_MAX: u64 = 5_000;
+/// A leader that has not heard of a majority for so long tells its workers and clients to go elsewhere.
+pub const QUORUM_LOST_MS: u64 = 1_000;
+/// Pause between two looks of a node that was elected and has not applied its first entry.
+pub const LEADING_POLL_MS: u64 = 1;
+/// Time for a hand-over of leadership before it counts as failed.
+pub const TRANSFER_MS_MAX: u64 = 2_000;
+/// Time for a new node to catch up before it is made a voter.
+pub const CATCH_UP_MS_MAX: u64 = 600_000;
+/// A node that is no further behind than this can be made a voter.
+pub const CATCH_UP_ENTRIES_MAX: u64 = 1_000;
+
 /// Heartbeat between coordinators.
-pub const HEARTBEAT_MS: u64 = 50;
+pub const HEARTBEAT_MS: u64 = 25;
 /// Shortest election timeout.
-pub const ELECTION_MS_MIN: u64 = 150;
+pub const ELECTION_MS_MIN: u64 = 75;
 /// Longest election timeout.
-pub const ELECTION_MS_MAX: u64 = 300;
+pub const ELECTION_MS_MAX: u64 = 150;
 /// Time for sending a whole snapshot to a peer.
 pub const SNAPSHOT_TRANSFER_MS_MAX: u64 = 600_000;
 /// A follower this far behind gets a snapshot instead of entries.
@@ -65,6 +107,7 @@ const _: () = {
     assert!(SNAPSHOT_RECORD_BYTES_MAX <= u32::MAX as usize);
     assert!(LOG_FILE_BYTES_MAX as u64 <= SNAPSHOT_EVERY_BYTES);
     assert!(SNAPSHOTS_KEPT >= 2);
+    assert!(SNAPSHOT_CHUNK_BYTES < PEER_FRAME_BYTES_MAX && PEER_FRAME_BYTES_MAX <= u32::MAX as usize);
     assert!(HEARTBEAT_MS * 3 <= ELECTION_MS_MIN && ELECTION_MS_MIN < ELECTION_MS_MAX);
     assert!(ELECTION_MS_MAX * 10 < muster_core::limits::LEASE_TTL_MS);
 };

@@ -38,6 +38,9 @@ pub(crate) struct NodeRecord {
     pub(crate) id: u64,
     #[prost(string, tag = "2")]
     pub(crate) name: String,
+    /// Where the others reach it; empty for a node that runs alone.
+    #[prost(string, tag = "3")]
+    pub(crate) address: String,
 }
 
 impl From<&LogId> for PositionRecord {
@@ -54,11 +57,12 @@ impl From<&PositionRecord> for LogId {
 
 impl From<&Membership> for MembershipRecord {
     fn from(membership: &Membership) -> Self {
+        let record = |id, node: &RaftNode| NodeRecord { id, name: node.name.clone(), address: node.address.clone() };
         let voters = membership.get_joint_config().iter();
         let nodes = membership.nodes();
         Self {
             voters: voters.map(|ids| VotersRecord { ids: ids.iter().copied().collect() }).collect(),
-            nodes: nodes.map(|(id, node)| NodeRecord { id: *id, name: node.name.clone() }).collect(),
+            nodes: nodes.map(|(id, node)| record(*id, node)).collect(),
             at: None,
         }
     }
@@ -77,7 +81,8 @@ impl MembershipRecord {
             return Ok(Membership::default());
         }
         let voters: Vec<BTreeSet<u64>> = self.voters.iter().map(|set| set.ids.iter().copied().collect()).collect();
-        let node = |record: &NodeRecord| (record.id, RaftNode { name: record.name.clone() });
+        let node =
+            |record: &NodeRecord| (record.id, RaftNode { name: record.name.clone(), address: record.address.clone() });
         let nodes: BTreeMap<u64, RaftNode> = self.nodes.iter().map(node).collect();
         Membership::new(voters, nodes).map_err(|error| error.to_string())
     }
@@ -93,7 +98,8 @@ mod tests {
 
     #[test]
     fn memberships_survive_the_stored_form() {
-        let nodes = BTreeMap::from([(7, RaftNode { name: "a".into() }), (9, RaftNode { name: "b".into() })]);
+        let node = |name: &str| RaftNode { name: name.into(), address: format!("{name}:1") };
+        let nodes = BTreeMap::from([(7, node("a")), (9, node("b"))]);
         let joint = Membership::new(vec![BTreeSet::from([7]), BTreeSet::from([7, 9])], nodes).unwrap();
         let stored = StoredMembership::new(Some(LogId::new_term_index(3, 4)), joint);
         assert_eq!(MembershipRecord::from(&stored).stored_membership().unwrap(), stored);

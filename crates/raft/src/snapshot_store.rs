@@ -21,12 +21,24 @@ use crate::type_config::{LogId, Snapshot, SnapshotMeta, StoredMembership};
 
 const SUFFIX: &str = ".snapshot";
 const DAMAGED_SUFFIX: &str = ".damaged";
+/// Of a snapshot that is arriving from another node.
+const PART_SUFFIX: &str = ".part";
 
 /// A snapshot file on some disk.
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotRef {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) path: PathBuf,
+}
+
+impl SnapshotRef {
+    /// Size of the file.
+    pub(crate) fn bytes(&self) -> io::Result<u64> {
+        let dir = self.path.parent().unwrap_or_else(|| Path::new("/"));
+        let found = self.disk.list(dir)?.into_iter().find(|file| Some(file.name.as_os_str()) == self.path.file_name());
+        let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{} is gone", self.path.display()));
+        found.map(|file| file.bytes).ok_or_else(missing)
+    }
 }
 
 /// What was found at start.
@@ -157,13 +169,35 @@ impl SnapshotStore {
         let membership = head.membership.stored_membership().map_err(damaged)?;
         let last = LogId::from(&head.last);
         let path = self.path_of(&last);
-        if path != from.path {
+        if from.path.parent() == Some(&self.dir) && from.path != path {
+            self.disk.rename(&from.path, &path)?;
+            self.disk.fsync_dir(&self.dir)?;
+        } else if path != from.path {
             let mut input = from.disk.open(&from.path)?;
             write_atomically(self.disk.as_ref(), &path, |out| io::copy(&mut input, out).map(drop))?;
         }
         let snapshot =
             self.keep(SnapshotMeta { last_log_id: Some(last), last_membership: membership.clone() }, path)?;
         Ok((snapshot, Machine { state, applied: Some(last), membership }))
+    }
+
+    /// The file into which a snapshot of this name arrives, and how much of it is there. There is one at a time.
+    pub(crate) fn part(&self, name: &str) -> io::Result<(PathBuf, u64)> {
+        let file_name = format!("{name}{PART_SUFFIX}");
+        let mut found = 0;
+        for file in self.disk.list(&self.dir)? {
+            let Some(other) = file.name.to_str().filter(|name| name.ends_with(PART_SUFFIX)) else { continue };
+            if other == file_name {
+                found = file.bytes;
+            } else {
+                self.disk.remove(&self.dir.join(other))?;
+            }
+        }
+        Ok((self.dir.join(file_name), found))
+    }
+
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
     }
 
     /// The snapshot of a state before the first entry: it needs no file.

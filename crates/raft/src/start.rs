@@ -1,7 +1,9 @@
-//! Starting a node: identity, log, snapshot, consensus, in this order, until it leads and has applied everything.
+//! Starting a node: identity, log, snapshot, consensus, in this order.
 //!
-//! One voter: an empty directory initialises itself. Every start is a new term, so that a term names one life of
-//! one process; the election is triggered at once, as nobody else could win it.
+//! [`start`] is for a node that runs alone: an empty directory initialises itself, the election is triggered at once,
+//! as nobody else could win it, and the handle comes when the node leads and has applied everything. Every start is a
+//! new term, so that a term names one life of one process. [`start_member`] is for a node of several: the handle comes
+//! at once, because the others must be able to reach it before there can be a leader.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,6 +12,7 @@ use std::sync::Arc;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, ServerState, SnapshotPolicy};
+use tokio::sync::watch;
 
 use crate::disk::{Disk, RealDisk};
 use crate::error::{ReadError, StartError};
@@ -19,7 +22,10 @@ use crate::identity::Identity;
 use crate::layout::Layout;
 use crate::limits;
 use crate::log_store::LogStore;
-use crate::network::NoPeers;
+use crate::peer::client::Peers;
+use crate::peer::formation::{self, Formation, PeerAddress};
+use crate::peer::greeting::Me;
+use crate::peer::{Dial, NoPeers};
 use crate::snapshot_store::SnapshotStore;
 use crate::state_machine::{Shared, StateMachine, blocking};
 use crate::type_config::{Raft, RaftNode};
@@ -39,6 +45,36 @@ pub struct RaftOptions {
     pub snapshot_every_bytes: u64,
     /// Where snapshots and the identity are kept. The log is always in files of `data_dir`.
     pub disk: Arc<dyn Disk>,
+    /// Where the others reach this node, as `host:port`; empty for one that runs alone.
+    pub address: String,
+    /// The other nodes of a cluster to be formed or to be found.
+    pub peers: Vec<PeerAddress>,
+    /// How streams to them are made.
+    pub dial: Arc<dyn Dial>,
+    /// When a leader counts as lost.
+    pub timing: Timing,
+}
+
+/// When a leader counts as lost. A follower stands for election when it has not heard of the leader for the longest
+/// election timeout, during which nobody else can be elected, and a random one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Between two heartbeats, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// Shortest election timeout, in milliseconds.
+    pub election_ms_min: u64,
+    /// Longest election timeout, in milliseconds.
+    pub election_ms_max: u64,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            heartbeat_ms: limits::HEARTBEAT_MS,
+            election_ms_min: limits::ELECTION_MS_MIN,
+            election_ms_max: limits::ELECTION_MS_MAX,
+        }
+    }
 }
 
 impl RaftOptions {
@@ -50,6 +86,10 @@ impl RaftOptions {
             snapshot_every_entries: limits::SNAPSHOT_EVERY_ENTRIES,
             snapshot_every_bytes: limits::SNAPSHOT_EVERY_BYTES,
             disk,
+            address: String::new(),
+            peers: Vec::new(),
+            dial: Arc::new(NoPeers),
+            timing: Timing::default(),
         }
     }
 }
@@ -61,13 +101,33 @@ pub fn warm_up() {
     let _ = base2histogram::Histogram::<()>::new();
 }
 
-/// Starts a node and returns when it leads and its state holds everything that was ever acknowledged.
+/// Starts a node that runs alone and returns when it leads and its state holds everything that was ever acknowledged.
 pub async fn start(options: RaftOptions) -> Result<RaftHandle, StartError> {
+    let opened = open_beside(&options).await?;
+    start_with(options, opened, Role::Alone).await
+}
+
+/// Starts a node of a cluster of several and returns at once: it takes part as soon as its host passes connections of
+/// other nodes to [`RaftHandle::serve_peer`]. How far it is with finding its cluster, [`RaftHandle::formation`] tells.
+pub async fn start_member(options: RaftOptions) -> Result<RaftHandle, StartError> {
+    let opened = open_beside(&options).await?;
+    start_with(options, opened, Role::Member).await
+}
+
+async fn open_beside(options: &RaftOptions) -> Result<Opened, StartError> {
     // Beside the first writes to the disk.
     tokio::task::spawn_blocking(warm_up);
     let opening = options.clone();
-    let opened = blocking(move || open(&opening)).await??;
-    start_with(options, opened).await
+    blocking(move || open(&opening)).await?
+}
+
+/// How a node is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It is the only voter.
+    Alone,
+    /// There are others, or will be.
+    Member,
 }
 
 /// What is on disk, opened.
@@ -132,21 +192,24 @@ fn open_wal(disk: &dyn Disk, layout: &Layout) -> Result<RaftLogWal, StartError> 
 }
 
 /// Starts consensus over what was opened.
-pub(crate) async fn start_with(options: RaftOptions, opened: Opened) -> Result<RaftHandle, StartError> {
+pub(crate) async fn start_with(options: RaftOptions, opened: Opened, role: Role) -> Result<RaftHandle, StartError> {
     let failure = Failure::new();
     let Opened { identity, wal, snapshots, machine, torn_bytes } = opened;
     let shared = Arc::new(Shared::new(machine, snapshots, failure.clone(), options.snapshot_every_bytes));
-    let raft = Raft::new(
-        identity.incarnation,
-        Arc::new(config(&options, &identity)?),
-        NoPeers,
-        LogStore::new(wal.clone(), failure.clone()),
-        StateMachine(shared.clone()),
-    )
-    .await;
+    let config = Arc::new(config(&options)?);
+    let nodes_expected = u32::try_from(options.peers.len() + 1).unwrap_or(u32::MAX);
+    let path = Layout::new(&options.data_dir).identity();
+    let incarnation = identity.incarnation;
+    let me = Arc::new(Me::new(identity, options.disk.clone(), path, nodes_expected, options.dial.clone()));
+    let log = LogStore::new(wal.clone(), failure.clone());
+    let raft = Raft::new(incarnation, config, Peers(me.clone()), log, StateMachine(shared.clone())).await;
     let started = async {
         let raft = raft.map_err(|error| stopped(&failure, error))?;
-        let led = lead(&raft, &identity, &failure).await;
+        me.set_raft(&raft);
+        let led = match role {
+            Role::Alone => lead(&raft, &me, &options.address, &failure).await,
+            Role::Member => Ok(()),
+        };
         if led.is_err() {
             // The error to report is the one above.
             let _ = raft.shutdown().await;
@@ -154,7 +217,10 @@ pub(crate) async fn start_with(options: RaftOptions, opened: Opened) -> Result<R
         led.map(|()| raft)
     };
     match started.await {
-        Ok(raft) => Ok(RaftHandle::new(Parts { raft, identity, shared, wal, failure, torn_bytes })),
+        Ok(raft) => {
+            let formation = form(&raft, &me, &options, role);
+            Ok(RaftHandle::new(Parts { raft, me, shared, wal, failure, torn_bytes, formation }))
+        }
         Err(error) => {
             if let Err(also) = close(wal).await {
                 tracing::warn!("after a failed start: {also}");
@@ -162,6 +228,17 @@ pub(crate) async fn start_with(options: RaftOptions, opened: Opened) -> Result<R
             Err(error)
         }
     }
+}
+
+/// Begins to look for the cluster, beside everything else.
+fn form(raft: &Raft, me: &Arc<Me>, options: &RaftOptions, role: Role) -> watch::Receiver<Formation> {
+    let (told, formation) = watch::channel(Formation::Member);
+    if role == Role::Member {
+        told.send_replace(Formation::Waiting("the other nodes were not asked yet".into()));
+        let (me, raft, address, peers) = (me.clone(), raft.clone(), options.address.clone(), options.peers.clone());
+        tokio::spawn(formation::find(me, raft, address, peers, told));
+    }
+    formation
 }
 
 /// Ends the log's writer and gives up its lock.
@@ -177,20 +254,30 @@ fn stopped(failure: &Failure, error: impl std::fmt::Display) -> StartError {
     }
 }
 
-async fn lead(raft: &Raft, identity: &Identity, failure: &Failure) -> Result<(), StartError> {
+async fn lead(raft: &Raft, me: &Arc<Me>, address: &str, failure: &Failure) -> Result<(), StartError> {
+    let founder = me.clone();
+    blocking(move || founder.found_cluster()).await??;
+    let identity = me.identity();
     let id = identity.incarnation;
     if !raft.is_initialized().await.map_err(|error| stopped(failure, error))? {
-        let members = BTreeMap::from([(id, RaftNode { name: identity.node.clone() })]);
-        raft.initialize(members).await.map_err(|error| stopped(failure, error))?;
+        let node = RaftNode { name: identity.node.clone(), address: address.to_owned() };
+        raft.initialize(BTreeMap::from([(id, node)])).await.map_err(|error| stopped(failure, error))?;
     }
-    let is_voter = raft
-        .with_raft_state(move |state| state.membership_state.effective().voter_ids().any(|voter| voter == id))
-        .await;
-    if !is_voter.map_err(|error| stopped(failure, error))? {
+    let voters = raft.with_raft_state(|state| state.membership_state.effective().voter_ids().collect::<Vec<_>>()).await;
+    let voters = voters.map_err(|error| stopped(failure, error))?;
+    if !voters.contains(&id) {
         return Err(StartError::Identity(format!(
             "node {} (incarnation {id:016x}) is not a voter of the cluster whose log lies here: \
              identity.json and the log are from different nodes",
             identity.node
+        )));
+    }
+    if voters.len() > 1 {
+        return Err(StartError::Identity(format!(
+            "the data here belongs to node {} of a cluster of {} coordinators: start it with --enable-redundancy \
+             and --peers",
+            identity.node,
+            voters.len()
         )));
     }
     raft.trigger().elect(false).await.map_err(|error| stopped(failure, error))?;
@@ -212,12 +299,12 @@ async fn lead(raft: &Raft, identity: &Identity, failure: &Failure) -> Result<(),
     }
 }
 
-fn config(options: &RaftOptions, identity: &Identity) -> Result<Config, StartError> {
+fn config(options: &RaftOptions) -> Result<Config, StartError> {
     let config = Config {
-        cluster_name: format!("{:032x}", identity.cluster),
-        heartbeat_interval: limits::HEARTBEAT_MS,
-        election_timeout_min: limits::ELECTION_MS_MIN,
-        election_timeout_max: limits::ELECTION_MS_MAX,
+        cluster_name: "muster".into(),
+        heartbeat_interval: options.timing.heartbeat_ms,
+        election_timeout_min: options.timing.election_ms_min,
+        election_timeout_max: options.timing.election_ms_max,
         install_snapshot_timeout: limits::SNAPSHOT_TRANSFER_MS_MAX,
         max_payload_entries: limits::REPLICATION_ENTRIES_MAX,
         replication_lag_threshold: limits::REPLICATION_LAG_ENTRIES_MAX,
@@ -226,6 +313,7 @@ fn config(options: &RaftOptions, identity: &Identity) -> Result<Config, StartErr
         max_in_snapshot_log_to_keep: u64::MAX,
         api_channel_size: Some(limits::PROPOSALS_QUEUED_MAX),
         enable_pre_vote: Some(true),
+        backoff: limits::RECONNECT_BACKOFF.into(),
         // Each start is a new term: what was soft state in the last life must not be taken for this one's.
         enable_leader_restore: Some(false),
         ..Config::default()

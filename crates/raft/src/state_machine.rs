@@ -13,7 +13,7 @@ use futures::{Stream, TryStreamExt};
 use muster_core::state::Stored;
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::error::ReadError;
@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) machine: RwLock<Machine>,
     pub(crate) snapshots: SnapshotStore,
     pub(crate) failure: Failure,
+    /// Snapshots that peers began to send. Held while one is written.
+    pub(crate) receiving: Mutex<u64>,
     /// Bytes of entries applied since the last snapshot was begun.
     log_bytes: AtomicU64,
     log_bytes_max: u64,
@@ -42,6 +44,7 @@ impl Shared {
             machine: RwLock::new(machine),
             snapshots,
             failure,
+            receiving: Mutex::new(0),
             log_bytes: AtomicU64::new(0),
             log_bytes_max: log_bytes_max.max(1),
             snapshot_due: Notify::new(),
@@ -118,7 +121,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let shared = self.0.clone();
         let imported = blocking(move || shared.snapshots.import(&snapshot)).await?;
         let (_, machine) = imported.map_err(|error| self.0.failed(&error))?;
-        *self.0.machine.write() = machine;
+        let before = std::mem::replace(&mut *self.0.machine.write(), machine);
+        // A large state takes long to drop: not under the lock.
+        drop(before);
         Ok(())
     }
 

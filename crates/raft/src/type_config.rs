@@ -33,6 +33,8 @@ impl fmt::Display for EntryBytes {
 pub(crate) struct RaftNode {
     /// The name people gave it.
     pub name: String,
+    /// Where the others reach it; empty for a node that runs alone.
+    pub address: String,
 }
 
 /// Id of whoever is leader in a term, once it is elected: the term.

@@ -7,7 +7,7 @@ use crate::query;
 use crate::shared::Shared;
 
 pub(crate) async fn call(shared: &Shared, request: &WhyRequest) -> Result<WhyReply, Status> {
-    shared.check_leads()?;
+    shared.fresh_leader().await?;
     let answer = shared.read(|state| query::why_task(state, request))?;
     shared.resolve(answer).await
 }

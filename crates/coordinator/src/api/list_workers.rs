@@ -6,7 +6,7 @@ use tonic::Status;
 use crate::query;
 use crate::shared::Shared;
 
-pub(crate) fn call(shared: &Shared) -> Result<ListWorkersReply, Status> {
-    shared.check_leads()?;
+pub(crate) async fn call(shared: &Shared) -> Result<ListWorkersReply, Status> {
+    shared.fresh_leader().await?;
     Ok(shared.read(query::list_workers))
 }

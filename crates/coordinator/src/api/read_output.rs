@@ -10,7 +10,7 @@ use crate::query;
 use crate::shared::Shared;
 
 pub(crate) async fn call(shared: &Arc<Shared>, request: OutputRequest) -> Result<OutputStream, Status> {
-    shared.check_leads()?;
+    shared.fresh_leader().await?;
     let answer = shared.read(|state| query::output_file(state, &shared.config.data, &request))?;
     let file = shared.resolve(answer).await?;
     output::begin(shared, request, file)

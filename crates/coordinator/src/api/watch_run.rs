@@ -10,7 +10,7 @@ use crate::shared::Shared;
 use crate::watch::{self, WatchStream};
 
 pub(crate) async fn call(shared: &Arc<Shared>, request: WatchRequest) -> Result<WatchStream, Status> {
-    shared.check_leads()?;
+    shared.fresh_leader().await?;
     let run = shared.read(|state| {
         let run = query::run(state, &request.run_id)?;
         let (recorded, cursor) = (run.ledger().ended(), request.cursor);

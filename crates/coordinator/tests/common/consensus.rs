@@ -5,10 +5,11 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use muster_coordinator::{Consensus, ConsensusStatus, Leadership, ProposeError};
+use muster_coordinator::{ClusterChange, Consensus, ConsensusStatus, Leadership, ProposeError};
 use muster_core::{Applied, LogPosition, State};
 use muster_proto::v1::LogEntry;
 use muster_proto::v1::command::Kind;
+use muster_raft::{ChangeError, Member};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
@@ -32,7 +33,7 @@ impl MemConsensus {
             state: RwLock::new(State::new()),
             entries: Mutex::default(),
             applied: watch::Sender::new(0),
-            leadership: watch::Sender::new(Leadership { term: 1, is_leader: true }),
+            leadership: watch::Sender::new(Leadership { term: 1, is_leader: true, leader: None }),
             held: watch::Sender::new(false),
             in_flight: watch::Sender::new(0),
             fatal: watch::Sender::new(None),
@@ -57,7 +58,7 @@ impl MemConsensus {
 
     /// Another term begins.
     pub fn elect(&self, term: u64, is_leader: bool) {
-        self.0.leadership.send_replace(Leadership { term, is_leader });
+        self.0.leadership.send_replace(Leadership { term, is_leader, leader: None });
     }
 
     pub fn read<R>(&self, reader: impl FnOnce(&State) -> R) -> R {
@@ -140,7 +141,7 @@ impl Consensus for MemConsensus {
     }
 
     fn status(&self) -> ConsensusStatus {
-        let Leadership { term, is_leader } = *self.0.leadership.borrow();
+        let Leadership { term, is_leader, .. } = self.0.leadership.borrow().clone();
         let applied_index = self.read(|state| state.applied().index);
         ConsensusStatus {
             node: "n1".into(),
@@ -148,7 +149,7 @@ impl Consensus for MemConsensus {
             term,
             last_log_index: applied_index,
             applied_index,
-            snapshot_index: 0,
+            ..ConsensusStatus::default()
         }
     }
 
@@ -158,7 +159,7 @@ impl Consensus for MemConsensus {
             if !first {
                 changes.changed().await.ok()?;
             }
-            let now = *changes.borrow_and_update();
+            let now = changes.borrow_and_update().clone();
             Some((now, (changes, false)))
         };
         futures::stream::unfold((changes, true), next).boxed()
@@ -173,5 +174,25 @@ impl Consensus for MemConsensus {
             }
         }
         .boxed()
+    }
+
+    fn fresh(&self) -> BoxFuture<'_, Result<(), String>> {
+        let fresh = match self.0.leadership.borrow().is_leader {
+            true => Ok(()),
+            false => Err("this node is not the leader".to_owned()),
+        };
+        std::future::ready(fresh).boxed()
+    }
+
+    fn leads_surely(&self) -> bool {
+        self.0.leadership.borrow().is_leader
+    }
+
+    fn members(&self) -> Vec<Member> {
+        Vec::new()
+    }
+
+    fn change(&self, _change: ClusterChange) -> BoxFuture<'_, Result<String, ChangeError>> {
+        std::future::ready(Err(ChangeError::Refused("a log in memory has no other nodes".into()))).boxed()
     }
 }

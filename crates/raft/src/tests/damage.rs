@@ -14,7 +14,7 @@ fn every_kind_of_record(dir: &Path) {
     durably(|done| wal.save_vote(&Vote::new(1, 7), done));
     let mut first = log_entry(0, "");
     let voters = vec![std::collections::BTreeSet::from([7])];
-    let nodes = std::collections::BTreeMap::from([(7, RaftNode { name: "a".into() })]);
+    let nodes = std::collections::BTreeMap::from([(7, RaftNode { name: "a".into(), address: String::new() })]);
     first.payload = Payload::Membership(openraft::Membership::new(voters, nodes).unwrap());
     let mut second = log_entry(1, "");
     second.payload = Payload::Blank;

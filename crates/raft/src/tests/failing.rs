@@ -106,7 +106,7 @@ async fn moody() -> (TempDir, Arc<MoodyWal>, RaftHandle) {
         writes: AtomicUsize::new(0),
     });
     opened.wal = wal.clone();
-    let node = start_with(options(dir.path()), opened).await.unwrap();
+    let node = start_with(options(dir.path()), opened, crate::start::Role::Alone).await.unwrap();
     (dir, wal, node)
 }
 
