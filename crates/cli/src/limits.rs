@@ -95,3 +95,7 @@ const _: () = {
     assert!(HOST_POLL.as_millis() < HOST_WAIT_SILENT.as_millis());
     assert!(HOST_WAIT_SILENT.as_millis() < HOST_WAIT_MAX.as_millis());
 };
+/// Most coordinators in `--cluster`.
+pub(crate) const ENDPOINTS_MAX: usize = 32;
+/// How long a leader that is told to end waits for another one to take over.
+pub(crate) const HAND_OVER_MAX: Duration = Duration::from_secs(3);

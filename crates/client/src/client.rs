@@ -4,33 +4,37 @@ use std::path::Path;
 use std::sync::Arc;
 
 use muster_proto::v1::{
-    AddTasks, AddTasksReply, CancelRun, CancelRunReply, GetRunRequest, ListRunsReply, ListRunsRequest, ListTasksReply,
-    ListTasksRequest, ListWorkersRequest, OpenRun, OpenRunReply, OutputRequest, RunSummary, SealRun, SealRunReply,
-    StatusReply, StatusRequest, WatchEvent, WatchRequest, WhyReply, WhyRequest, WorkerRow,
+    AddTasks, AddTasksReply, CancelRun, CancelRunReply, ClusterChange, GetRunRequest, ListRunsReply, ListRunsRequest,
+    ListTasksReply, ListTasksRequest, ListWorkersRequest, NodesReply, NodesRequest, OpenRun, OpenRunReply,
+    OutputRequest, RunSummary, SealRun, SealRunReply, StatusReply, StatusRequest, WatchEvent, WatchRequest, WhyReply,
+    WhyRequest, WorkerRow,
 };
 use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 
-use crate::connect::connect_unix;
+use crate::connect::{connect_tcp, connect_unix};
 use crate::error::ClientError;
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::output::OutputReader;
+use crate::stubs::cluster_client::ClusterClient;
 use crate::stubs::runs_client::RunsClient;
 
 /// A connected client. Clones share the connection.
 #[derive(Clone, Debug)]
 pub struct Client {
     stub: RunsClient<Channel>,
+    /// Made into a stub where it is needed: clients are cloned a lot.
+    channel: Channel,
     endpoint: Arc<str>,
 }
 
 impl Client {
     /// Over a channel; `endpoint` is what errors call the other side.
     pub fn new(channel: Channel, endpoint: impl Into<Arc<str>>) -> Self {
-        let stub = RunsClient::new(channel)
+        let stub = RunsClient::new(channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Self { stub, endpoint: endpoint.into() }
+        Self { stub, channel, endpoint: endpoint.into() }
     }
 
     /// Over a unix socket.
@@ -40,6 +44,14 @@ impl Client {
     pub async fn connect_unix(socket: impl AsRef<Path>) -> Result<Self, ClientError> {
         let name = socket.as_ref().display().to_string();
         Ok(Self::new(connect_unix(socket).await?, name))
+    }
+
+    /// Over TCP, to `host:port`.
+    ///
+    /// # Errors
+    /// [`ClientError::Connect`] names the address.
+    pub async fn connect_tcp(address: &str) -> Result<Self, ClientError> {
+        Ok(Self::new(connect_tcp(address).await?, address))
     }
 
     /// What errors call the other side.
@@ -153,6 +165,27 @@ impl Client {
     /// When the coordinator cannot be reached.
     pub async fn status(&self) -> Result<StatusReply, ClientError> {
         self.done(self.stub.clone().status(StatusRequest {}).await, "read its status")
+    }
+
+    /// The coordinators, as the one that is asked knows them.
+    ///
+    /// # Errors
+    /// When the coordinator cannot be reached.
+    pub async fn nodes(&self) -> Result<NodesReply, ClientError> {
+        self.done(self.cluster().nodes(NodesRequest {}).await, "list the nodes")
+    }
+
+    /// Changes the cluster; gives what was done, for people.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` if that makes no sense or would cost the cluster its majority.
+    pub async fn change_cluster(&self, change: ClusterChange) -> Result<String, ClientError> {
+        let reply = self.done(self.cluster().change(change).await, "change the cluster")?;
+        Ok(reply.done)
+    }
+
+    fn cluster(&self) -> ClusterClient<Channel> {
+        ClusterClient::new(self.channel.clone())
     }
 
     fn done<T>(&self, reply: Result<Response<T>, Status>, asked: &str) -> Result<T, ClientError> {

@@ -10,7 +10,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::client::Client;
 use crate::error::ClientError;
-use crate::limits::CONNECT_MS_MAX;
+use crate::limits::{CONNECT_MS_MAX, KEEPALIVE_ANSWER_MS_MAX, KEEPALIVE_MS};
 
 /// Makes a connection, again and again if need be. What it does to get one is the caller's business: dial the
 /// socket that `host.json` names, or host a coordinator.
@@ -50,6 +50,38 @@ pub async fn connect_unix(socket: impl AsRef<Path>) -> Result<Channel, ClientErr
         .connect_with_connector(dial)
         .await
         .map_err(|error| ClientError::Connect { endpoint: socket.display().to_string(), source: innermost(error) })
+}
+
+/// A channel to the coordinator at `host:port`, which dials when it is first used and again whenever the connection
+/// breaks. A peer that says nothing for [`KEEPALIVE_MS`] is asked whether it is there, so that a host that vanished
+/// without a word is noticed while nothing is sent.
+///
+/// # Errors
+/// When `address` is none.
+pub fn channel_tcp(address: &str) -> Result<Channel, ClientError> {
+    Ok(endpoint_tcp(address)?.connect_lazy())
+}
+
+/// Connects to the coordinator at `host:port`; see [`channel_tcp`].
+///
+/// # Errors
+/// [`ClientError::Connect`] names the address.
+pub async fn connect_tcp(address: &str) -> Result<Channel, ClientError> {
+    let failed = |error| ClientError::Connect { endpoint: address.to_owned(), source: innermost(error) };
+    endpoint_tcp(address)?.connect().await.map_err(failed)
+}
+
+fn endpoint_tcp(address: &str) -> Result<Endpoint, ClientError> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"));
+    let endpoint =
+        endpoint.map_err(|error| ClientError::Connect { endpoint: address.to_owned(), source: innermost(error) })?;
+    Ok(endpoint
+        .connect_timeout(Duration::from_millis(CONNECT_MS_MAX))
+        .http2_adaptive_window(false)
+        .http2_keep_alive_interval(Duration::from_millis(KEEPALIVE_MS))
+        .keep_alive_timeout(Duration::from_millis(KEEPALIVE_ANSWER_MS_MAX))
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true))
 }
 
 async fn dial(path: PathBuf) -> std::io::Result<TokioIo<UnixStream>> {

@@ -16,7 +16,7 @@ pub mod watch;
 
 pub use backoff::RetryPolicy;
 pub use client::Client;
-pub use connect::{Connector, connect_unix};
+pub use connect::{Connector, channel_tcp, connect_tcp, connect_unix};
 pub use error::{ClientError, SubmitError};
 pub use output::OutputReader;
 pub use submit::{Submitted, submit_run, submit_run_with};

@@ -4,6 +4,10 @@ use muster_proto::limits as wire;
 
 /// Longest wait for a coordinator to accept a connection, in milliseconds.
 pub const CONNECT_MS_MAX: u64 = 5_000;
+/// A connection over which nothing came for so long is asked for a sign of life, in milliseconds.
+pub const KEEPALIVE_MS: u64 = 1_000;
+/// Time for that sign, in milliseconds.
+pub const KEEPALIVE_ANSWER_MS_MAX: u64 = 2_000;
 /// First wait before a call is repeated, in milliseconds.
 pub const BACKOFF_MS_MIN: u64 = 20;
 /// Longest wait before a call is repeated, in milliseconds.

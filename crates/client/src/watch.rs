@@ -110,7 +110,7 @@ impl Watcher {
 
     /// Only what the coordinator says anew to every watch can repeat itself.
     fn is_repeated(&mut self, note: &Note) -> bool {
-        if note.kind() != NoteKind::Recovered {
+        if !matches!(note.kind(), NoteKind::Recovered | NoteKind::LeaderChanged) {
             return false;
         }
         if self.notes_seen.contains(note) {

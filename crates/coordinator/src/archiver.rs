@@ -1,5 +1,6 @@
 //! When archives are written: one at a time, beside the main loop, for every run that ended and is not archived.
-//! One that fails is tried again when a coordinator begins; until then the run stays in memory.
+//! One that fails is tried again when a coordinator begins; until then the run stays in memory. With several nodes every
+//! run stays in memory: archives are not replicated.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -40,6 +41,10 @@ impl Archiver {
 
     /// A run ended.
     pub(crate) fn enqueue(&mut self, run: u64) {
+        // An archive lies on one node's disk: while there are others, which could not read it, the state keeps the run.
+        if self.shared.consensus.members().len() > 1 {
+            return;
+        }
         if !self.waiting.contains(&run) {
             self.waiting.push_back(run);
         }

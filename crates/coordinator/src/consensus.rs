@@ -2,6 +2,7 @@
 //! leadership and failure. Implemented for [`RaftHandle`], and by tests over a bare [`State`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -75,6 +76,8 @@ pub struct Leadership {
     pub is_leader: bool,
     /// Who leads, if somebody does and it is known.
     pub leader: Option<NodeAddress>,
+    /// While this node leads: for how long before that no leader was heard of; `None` if none ever was.
+    pub interregnum: Option<Duration>,
 }
 
 /// Where a node stands.
@@ -240,7 +243,8 @@ async fn next_leadership(
         changes.changed().await.ok()?;
     }
     let now = changes.borrow_and_update().clone();
-    Some((Leadership { term: now.term, is_leader: now.is_leader, leader: now.leader }, (changes, false)))
+    let muster_raft::Leadership { term, is_leader, leader, interregnum } = now;
+    Some((Leadership { term, is_leader, leader, interregnum }, (changes, false)))
 }
 
 impl From<muster_raft::ProposeError> for ProposeError {

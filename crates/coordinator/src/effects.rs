@@ -136,11 +136,6 @@ impl MainLoop {
             self.shared.signals.note(None, &note(NoteKind::WorkerJoined, text));
         }
     }
-
-    pub(crate) fn note_leader_changed(&self, term: u64) {
-        let text = format!("this node leads in term {term}; what runs goes on");
-        self.shared.signals.note(None, &note(NoteKind::LeaderChanged, text));
-    }
 }
 
 /// What to say of an attempt that did not pass and whose task goes on.

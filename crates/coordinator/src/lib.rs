@@ -9,8 +9,9 @@
 //! | [`effects`], [`settle`] | what an applied entry asks for, and who is told |
 //! | [`watch`], [`output`] | streams to clients |
 //! | [`archiver`], [`archive`] | finished runs leave memory |
-//! | [`recover`] | after a death of the host |
+//! | [`recover`], [`take_over`] | after a death of the host; after a change of leaders |
 //! | [`serve`] | gRPC over whatever stream of connections the host brings |
+//! | [`listen`] | one port for peers, clients and workers |
 //! | [`forward`] | what another node must answer goes there |
 //!
 //! Deliberately absent: any state that a new leader would miss. What is here is soft; what must last is in the
@@ -29,6 +30,7 @@ mod effects;
 mod feed;
 mod forward;
 pub mod limits;
+pub mod listen;
 mod main_loop;
 mod output;
 mod pending;
@@ -41,6 +43,7 @@ mod service;
 mod settle;
 mod shared;
 mod signals;
+mod take_over;
 mod watch;
 mod worker_events;
 mod worker_sessions;

@@ -19,6 +19,16 @@ pub const RUN_OPTIONS_BYTES_MAX: usize = 1 << 20;
 /// Commands in one entry.
 pub const ENTRY_COMMANDS_MAX: usize = 4_096;
 
+/// Connections that were accepted and wait for the server.
+pub const ACCEPTED_MAX: usize = 128;
+/// Connections that have not said yet what they are for.
+pub const TCP_CONNECTIONS_MAX: usize = 1_024;
+/// How long a new connection may take to say what it is for, in milliseconds.
+pub const FIRST_BYTES_MS_MAX: u64 = 5_000;
+/// A connection over which nothing came for so long is asked for a sign of life, in milliseconds.
+pub const KEEPALIVE_MS: u64 = 2_000;
+/// Time for that sign, in milliseconds.
+pub const KEEPALIVE_ANSWER_MS_MAX: u64 = 5_000;
 /// How long a request waits for a leader to be elected, in milliseconds.
 pub const FORWARD_WAIT_MS_MAX: u64 = 3_000;
 /// Pause before a request is passed on anew, in milliseconds.

@@ -37,6 +37,7 @@ use crate::limits::{ARCHIVE_SHUTDOWN_MS_MAX, INBOX_BATCH_EVENTS_MAX, SHUTDOWN_MS
 use crate::pending::{Origin, Pending, ReplySender};
 use crate::refusal::{End, Failure};
 use crate::shared::Shared;
+use crate::take_over::TakeOver;
 use crate::worker_sessions::{Sessions, WorkerEvent, phases};
 
 /// Everything that the main loop reacts to.
@@ -124,6 +125,10 @@ pub(crate) struct MainLoop {
     pub(crate) sessions: Sessions,
     pub(crate) archiver: Archiver,
     pub(crate) leadership: Leadership,
+    /// Name of the node that led last, while that was another one.
+    pub(crate) last_leader: Option<String>,
+    /// What is not yet known of the change of leaders that made this node the leader.
+    pub(crate) taking_over: Option<TakeOver>,
     /// Something changed that may let the scheduler grant more.
     pub(crate) plan_due: bool,
     /// Runs of which nothing waits for a lease; those who hold leases of them have been told.
@@ -144,6 +149,8 @@ impl MainLoop {
             pending: Pending::default(),
             sessions: Sessions::default(),
             leadership: Leadership::default(),
+            last_leader: None,
+            taking_over: None,
             plan_due: false,
             drained: BTreeSet::new(),
             in_flight: Vec::new(),
@@ -222,6 +229,9 @@ impl MainLoop {
     fn lead(&mut self, now: Leadership) {
         let before = std::mem::replace(&mut self.leadership, now.clone());
         self.shared.set_leadership(now.clone());
+        if let Some(leader) = now.leader.as_ref().filter(|leader| leader.name != self.shared.node) {
+            self.last_leader = Some(leader.name.clone());
+        }
         // Followers hear of other leaders; here only this node's own part counts.
         if (now.term, now.is_leader) == (before.term, before.is_leader) {
             return;
@@ -234,11 +244,10 @@ impl MainLoop {
             });
             self.archiver.begin_term();
             self.plan_due = true;
-            if before.term > 0 {
-                self.note_leader_changed(now.term);
-            }
+            self.take_over(&now);
             return;
         }
+        self.taking_over = None;
         let status = retryable(Status::unavailable(self.no_leader()));
         self.sessions.cut_all(&status);
         let waiting = self.pending.take_origins();

@@ -20,7 +20,7 @@ use tonic::transport::server::Connected;
 use crate::cluster_service::ClusterService;
 use crate::coordinator::Coordinator;
 use crate::forward::{self, Answerer, Repeatable};
-use crate::limits::{FORWARD_PAUSE_MS, FORWARD_WAIT_MS_MAX, SHUTDOWN_MS_MAX};
+use crate::limits::{FORWARD_PAUSE_MS, FORWARD_WAIT_MS_MAX, KEEPALIVE_ANSWER_MS_MAX, KEEPALIVE_MS, SHUTDOWN_MS_MAX};
 use crate::service::RunsService;
 use crate::shared::Shared;
 use crate::stubs::cluster_server::ClusterServer;
@@ -50,7 +50,10 @@ impl Coordinator {
         async move {
             let ended = Arc::clone(&shared);
             let signal = async move { drop(ended.ended().await) };
-            let serving = Server::builder().serve_with_incoming_shutdown(services, incoming, signal);
+            let serving = Server::builder()
+                .http2_keepalive_interval(Some(Duration::from_millis(KEEPALIVE_MS)))
+                .http2_keepalive_timeout(Some(Duration::from_millis(KEEPALIVE_ANSWER_MS_MAX)))
+                .serve_with_incoming_shutdown(services, incoming, signal);
             let late = async {
                 shared.ended().await;
                 tokio::time::sleep(Duration::from_millis(SHUTDOWN_MS_MAX)).await;

@@ -32,13 +32,17 @@ impl MainLoop {
             }
             (Origin::Expiry { session, tokens }, Ok(answer)) => {
                 tracing::warn!(session, leases = tokens.len(), ?answer, "leases of a silent worker expired");
+                self.stayed_away(session, tokens.len());
                 self.sessions.expired(session, tokens);
             }
             (Origin::Expiry { session, .. }, Err(refusal)) => {
                 tracing::warn!(session, %refusal, "leases of a silent worker did not expire");
                 self.sessions.stays(session);
             }
-            (Origin::Lost { .. }, Ok(_)) => {}
+            (Origin::Lost { session }, Ok(answer)) => {
+                let repeated = if let Reply::AttemptsEnded { accepted, .. } = answer { accepted } else { 0 };
+                self.stayed_away(session, usize::try_from(repeated).unwrap_or(usize::MAX));
+            }
             (Origin::Lost { session }, Err(refusal)) => self.sessions.ended(session, &refusal.to_string()),
             (Origin::Spool { session }, answer) => tracing::info!(session, ?answer, "spooled reports recorded"),
             (Origin::Grants, answer) => tracing::trace!(?answer, "granted"),
@@ -76,6 +80,7 @@ impl MainLoop {
         });
         // The session or its stream is over already.
         let Some((early, leases, others)) = bound else { return };
+        self.came_over(session);
         let config = &self.shared.config;
         let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let welcome = Welcome {

@@ -99,11 +99,16 @@ impl Signals {
 
     /// Something to say to everybody who will watch the run.
     pub(crate) fn recovered(&self, run: u64, text: String) {
+        self.remember(run, note(NoteKind::Recovered, text));
+    }
+
+    /// A note for everybody who will watch the run. One who did already may get it twice, and knows it by its text.
+    pub(crate) fn remember(&self, run: u64, note: Note) {
         let mut inner = self.0.lock();
         if inner.recovered.len() >= RECOVERED_NOTES_MAX {
             inner.recovered.pop_front();
         }
-        inner.recovered.push_back((run, note(NoteKind::Recovered, text)));
+        inner.recovered.push_back((run, note));
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Leadership {
     pub is_leader: bool,
     /// Who leads, if somebody does.
     pub leader: Option<NodeAddress>,
+    /// While this node leads: for how long before that no leader was heard of; `None` if none ever was.
+    pub interregnum: Option<Duration>,
 }
 
 /// A node by its name, and where it is reached.
@@ -107,7 +109,7 @@ impl RaftHandle {
         let reads = Reads::new(parts.raft.clone(), parts.me.clone());
         let peer_connections = Arc::new(Semaphore::new(PEER_CONNECTIONS_MAX));
         let tasks = [
-            tokio::spawn(tell_leadership(raft.clone(), failure, told)).abort_handle(),
+            tokio::spawn(tell_leadership(raft.clone(), parts.me.clone(), failure, told)).abort_handle(),
             tokio::spawn(take_due_snapshots(raft.clone(), parts.shared.clone())).abort_handle(),
             tokio::spawn(purge_after_snapshots(raft, parts.shared.clone())).abort_handle(),
         ];
@@ -322,7 +324,7 @@ fn leadership_of(raft: &Raft) -> Leadership {
     let now = metrics.borrow_watched();
     let node = now.current_leader.and_then(|id| now.membership_config.membership().get_node(&id).cloned());
     let leader = node.map(|node| NodeAddress { name: node.name, address: node.address });
-    Leadership { term: now.vote.leader_id.term, is_leader: false, leader }
+    Leadership { term: now.vote.leader_id.term, is_leader: false, leader, interregnum: None }
 }
 
 /// Leading, and the first entry of this term is applied: so is everything before it.
@@ -343,13 +345,17 @@ fn has_quorum(raft: &Raft) -> bool {
 }
 
 /// Passes changes of leadership on; at the end of the core, says why it ended. Aborted before a shutdown.
-async fn tell_leadership(raft: Raft, failure: Failure, told: watch::Sender<Leadership>) {
+async fn tell_leadership(raft: Raft, me: Arc<Me>, failure: Failure, told: watch::Sender<Leadership>) {
     let mut servers = raft.server_metrics();
     loop {
         let mut now = leadership_of(&raft);
         let leads = servers.borrow_watched().state == ServerState::Leader;
         now.is_leader = leads && applied_own_term(&raft) && has_quorum(&raft);
         let settled = now.is_leader == leads;
+        if now.is_leader {
+            let led = told.borrow();
+            now.interregnum = if led.is_leader && led.term == now.term { led.interregnum } else { me.silence() };
+        }
         told.send_if_modified(|last| std::mem::replace(last, now.clone()) != now);
         // A leader looks again: soon while it does not act as one, else to notice that it is cut off.
         let pause = Duration::from_millis(if settled { QUORUM_LOST_MS / 4 } else { LEADING_POLL_MS });

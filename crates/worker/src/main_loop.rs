@@ -45,7 +45,7 @@ struct Outside<F> {
     control_closed: bool,
 }
 
-/// Executes what the coordinator behind `channel` leases to this worker, until `shutdown`.
+/// Executes what the cluster behind `channels`, one for each coordinator, leases to this worker, until `shutdown`.
 ///
 /// Dials again whenever the stream is lost, without disturbing what runs. On `shutdown` it hands back what has not
 /// started, stops what runs within its grace, and returns when every report is durable. Dropping the future instead
@@ -55,14 +55,17 @@ struct Outside<F> {
 /// [`WorkerError`]: why it gave up before it was told to, or could not deliver everything.
 pub async fn run(
     config: WorkerConfig,
-    channel: Channel,
+    channels: Vec<Channel>,
     control: mpsc::Receiver<Control>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), WorkerError> {
     if config.slots == 0 || config.slots > SLOTS_MAX {
         return Err(WorkerError::Config(format!("{} slots: from 1 to {SLOTS_MAX}", config.slots)));
     }
-    let mut uplink = Uplink::new(channel);
+    if channels.is_empty() {
+        return Err(WorkerError::Config("no coordinator to dial".into()));
+    }
+    let mut uplink = Uplink::new(channels);
     let stopping = Stopping { shutdown: Box::pin(shutdown), overdue_at: None };
     let mut outside = Outside { stopping, control, control_closed: false };
     loop {

@@ -1,4 +1,5 @@
-//! The stream to a coordinator: dials, hands over what it says, dials again.
+//! The stream to a coordinator: dials, hands over what it says, dials again: the same one or, where there are several,
+//! the next. Any of them passes the stream on to the one that leads.
 //!
 //! Knows nothing of sessions: a lost stream is an event like any other, and what must be said again is the agent's to know.
 
@@ -40,17 +41,23 @@ enum State {
 
 /// One stream at a time.
 pub(crate) struct Uplink {
-    client: WorkersClient<Channel>,
+    /// One for each coordinator; never empty.
+    clients: Vec<WorkersClient<Channel>>,
+    /// Which one is dialled.
+    at: usize,
     state: State,
     outgoing: Option<mpsc::Sender<WorkerMessage>>,
     failures: u32,
 }
 
 impl Uplink {
-    pub(crate) fn new(channel: Channel) -> Self {
-        let client = WorkersClient::new(channel);
-        let client = client.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Self { client, state: State::Waiting(Instant::now()), outgoing: None, failures: 0 }
+    pub(crate) fn new(channels: Vec<Channel>) -> Self {
+        let client = |channel| {
+            let client = WorkersClient::new(channel);
+            client.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
+        };
+        let clients = channels.into_iter().map(client).collect();
+        Self { clients, at: 0, state: State::Waiting(Instant::now()), outgoing: None, failures: 0 }
     }
 
     /// Waits for what happens next. May be dropped at any await.
@@ -83,7 +90,7 @@ impl Uplink {
     fn dial(&mut self) {
         let (outgoing, messages) = mpsc::channel(OUTGOING_MESSAGES_MAX);
         self.outgoing = Some(outgoing);
-        let mut client = self.client.clone();
+        let mut client = self.clients[self.at % self.clients.len()].clone();
         let dialling = async move { Ok(client.session(ReceiverStream::new(messages)).await?.into_inner()) };
         self.state = State::Dialling(Box::pin(dialling));
     }
@@ -94,8 +101,9 @@ impl Uplink {
         self.outgoing.as_ref().is_some_and(|outgoing| outgoing.try_send(message).is_ok())
     }
 
-    /// Drops the stream and dials again after a pause.
+    /// Drops the stream and dials again after a pause, the next coordinator if there is one.
     pub(crate) fn redial(&mut self) {
+        self.at = self.at.wrapping_add(1);
         self.outgoing = None;
         self.state = State::Waiting(Instant::now() + self.pause());
         self.failures = self.failures.saturating_add(1);

@@ -241,11 +241,11 @@ async fn a_keeper_that_cannot_be_started_ends_the_worker() {
     coordinator.config.keeper_command = vec!["/no/such/keeper".into()];
     let channel = tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
     // Never welcomed, it never needs one.
-    let lonely = muster_worker::run(coordinator.config.clone(), channel, no_control(), std::future::ready(()));
+    let lonely = muster_worker::run(coordinator.config.clone(), vec![channel], no_control(), std::future::ready(()));
     in_time("the end", lonely).await.expect("shut down before it began");
     let none = muster_worker::run(
         muster_worker::WorkerConfig { slots: 0, ..coordinator.config.clone() },
-        tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy(),
+        vec![tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy()],
         no_control(),
         std::future::pending(),
     );

@@ -1,5 +1,6 @@
 //! The command line: what can be said, and the help. Meaning is given to it in `cmd`.
 
+pub(crate) mod cluster;
 pub(crate) mod pytest;
 pub(crate) mod read;
 pub(crate) mod run;
@@ -46,6 +47,9 @@ pub(crate) struct Global {
     /// Where runs are stored [default: .muster in the nearest directory upwards with muster.toml or .git]
     #[arg(long, global = true, value_name = "DIR", env = "MUSTER_DATA_DIR", hide_env_values = true)]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Coordinators of a cluster, as host:port; any of them will do [default: run on this machine]
+    #[arg(long, global = true, value_name = "ADDR,ADDR", env = "MUSTER_CLUSTER", hide_env_values = true)]
+    pub(crate) cluster: Option<String>,
     /// Lines for people, or one JSON object a line
     #[arg(long, global = true, value_name = "FORM", default_value = "human")]
     pub(crate) output: OutputForm,
@@ -85,6 +89,14 @@ pub(crate) enum Command {
     Workers(WorkersArgs),
     /// Show how the coordinator is
     Status(StatusArgs),
+    /// Be a coordinator of a cluster, or the only one
+    Coordinator(cluster::CoordinatorArgs),
+    /// Be a worker of a cluster
+    Worker(cluster::WorkerArgs),
+    /// List the coordinators of a cluster
+    Nodes(cluster::NodesArgs),
+    /// Change the coordinators of a cluster while it works
+    Admin(cluster::AdminArgs),
     /// Measure muster on this machine, each figure beside its floor
     Bench(crate::cmd::bench::BenchArgs),
     /// Print a completion script for a shell

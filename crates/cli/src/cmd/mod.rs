@@ -4,10 +4,12 @@ mod attach;
 pub(crate) mod bench;
 mod cancel;
 mod completions;
+mod coordinator;
 mod follow;
 mod framework;
 mod logs;
 mod man;
+mod nodes;
 mod outputs;
 mod programs;
 mod pytest;
@@ -21,6 +23,7 @@ mod status;
 mod submit;
 mod tasks;
 mod why;
+mod worker;
 mod workers;
 
 pub(crate) use programs::{CAPTURE, CAPTURE_GO};
@@ -28,6 +31,7 @@ pub(crate) use programs::{CAPTURE, CAPTURE_GO};
 use crate::args::{Cli, Command, Global, OutputForm};
 use crate::exit_code::CommandResult;
 use crate::host::Place;
+use crate::host::cluster::Endpoints;
 use crate::report::hints::Hints;
 use crate::style::Screen;
 
@@ -41,7 +45,7 @@ pub(crate) struct Context {
 impl Context {
     /// Commands about a run, as the user would have to write them.
     pub(crate) fn hints(&self, run_id: &str) -> Hints {
-        Hints::new(run_id, self.global.data_dir.as_deref())
+        Hints::new(run_id, self.global.data_dir.as_deref(), self.global.cluster.as_deref())
     }
 
     /// Whether `--output json` was asked for.
@@ -52,11 +56,14 @@ impl Context {
 
 /// Runs the command.
 pub(crate) async fn run(cli: Cli) -> CommandResult {
-    if matches!(cli.command, Command::Run(_) | Command::Attach(_) | Command::Rerun(_)) {
+    if cli.global.cluster.is_none() && matches!(cli.command, Command::Run(_) | Command::Attach(_) | Command::Rerun(_)) {
         // A third of the start goes into tables that consensus needs: they are made beside everything else.
         std::thread::spawn(muster_raft::warm_up);
     }
-    let place = Place::find(cli.global.data_dir.as_deref())?;
+    let mut place = Place::find(cli.global.data_dir.as_deref())?;
+    if let Some(cluster) = &cli.global.cluster {
+        place.cluster = Some(Endpoints::parse("--cluster", cluster)?);
+    }
     let screen = Screen::of_stdout(cli.global.color);
     let context = Context { global: cli.global, place, screen };
     match cli.command {
@@ -69,6 +76,10 @@ pub(crate) async fn run(cli: Cli) -> CommandResult {
         Command::Logs(args) => logs::logs(&context, &args).await,
         Command::Why(args) => why::why(&context, &args).await,
         Command::Bench(args) => bench::main(&args, context.json()),
+        Command::Coordinator(args) => Box::pin(coordinator::coordinator(&context, &args)).await,
+        Command::Worker(args) => Box::pin(worker::worker(&context, &args)).await,
+        Command::Nodes(_) => nodes::nodes(&context).await,
+        Command::Admin(args) => nodes::admin(&context, args).await,
         Command::Workers(_) => workers::workers(&context).await,
         Command::Status(_) => status::status(&context).await,
         Command::Completions(args) => completions::completions(&args),

@@ -24,8 +24,13 @@ pub(crate) async fn status(context: &Context) -> CommandResult {
         "nobody hosts now; this is what is on disk".to_owned()
     };
     let mut text = format!("{who}\n");
-    text.push_str(&format!("data      {}\n", context.place.data.root().display()));
-    text.push_str(&format!("project   {}\n", crate::report::sanitise::line(&context.place.project)));
+    match &context.place.cluster {
+        Some(endpoints) => text.push_str(&format!("cluster   {}\n", endpoints.addresses().join(", "))),
+        None => {
+            text.push_str(&format!("data      {}\n", context.place.data.root().display()));
+            text.push_str(&format!("project   {}\n", crate::report::sanitise::line(&context.place.project)));
+        }
+    }
     text.push_str(&format!("runs      {} live\n", status.live_runs));
     if hosted {
         text.push_str(&format!("slots     {}\n", status.slots));

@@ -62,7 +62,7 @@ impl Host {
         let raft = muster_raft::start(options).await.map_err(|error| cannot_host(place, &error))?;
         watch_storage(place, &raft, failed.clone());
         let config = Config::new(place.data.clone(), LOCAL);
-        let recovery = Arc::new(Recovery { data: place.data.clone(), read: Mutex::default() });
+        let recovery = Arc::new(Recovery::new(place.data.clone()));
         let coordinator = muster_coordinator::start(raft.clone(), config, recovery.clone());
         let coordinator = coordinator.await.map_err(|error| cannot_host(place, &error))?;
         recovery.discard_read();
@@ -197,7 +197,7 @@ impl Worker {
             let _ = stopped.await;
         };
         let task = tokio::spawn(async move {
-            if let Err(error) = muster_worker::run(config, channel, controlled, stopped).await {
+            if let Err(error) = muster_worker::run(config, vec![channel], controlled, stopped).await {
                 let failure = Failure::cluster(format!("the worker cannot go on: {error}"));
                 failed.send_if_modified(|first| first.is_none() && first.replace(failure).is_none());
             }
@@ -223,13 +223,18 @@ impl Worker {
 }
 
 /// What this host knows of processes on its machine.
-struct Recovery {
+pub(crate) struct Recovery {
     data: DataDir,
     /// Sessions whose spool was read.
     read: Mutex<Vec<u64>>,
 }
 
 impl Recovery {
+    /// Of the sessions whose spools are in this data directory.
+    pub(crate) fn new(data: DataDir) -> Self {
+        Self { data, read: Mutex::default() }
+    }
+
     /// Removes the spools that were read; for when their reports are in the log.
     fn discard_read(&self) {
         for session in std::mem::take(&mut *self.read.lock().unwrap_or_else(PoisonError::into_inner)) {

@@ -5,9 +5,11 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use muster_proto::layout::DataDir;
 
+use super::cluster::Endpoints;
 use super::project;
 use crate::exit_code::Failure;
 
@@ -27,6 +29,8 @@ pub(crate) struct Place {
     pub(crate) cwd: PathBuf,
     /// Where the project begins: `cwd` or above it.
     pub(crate) root: PathBuf,
+    /// The cluster that was named; otherwise runs are stored and executed here.
+    pub(crate) cluster: Option<Arc<Endpoints>>,
 }
 
 impl Place {
@@ -43,7 +47,7 @@ impl Place {
     fn at(cwd: PathBuf, data_dir: Option<&Path>) -> Self {
         let root = root_of(&cwd);
         let data = data_dir.map_or_else(|| root.join(DATA_DIR_NAME), |dir| cwd.join(dir));
-        Self { data: DataDir::new(data), project: project::name_of(&root), cwd, root }
+        Self { data: DataDir::new(data), project: project::name_of(&root), cwd, root, cluster: None }
     }
 
     /// Whether anything was ever stored here.

@@ -19,7 +19,7 @@ pub(crate) struct Reader {
 }
 
 enum Source {
-    Hosted(Client),
+    Hosted(Box<Client>),
     Offline(Box<Offline>),
 }
 
@@ -46,14 +46,13 @@ impl Reader {
         loop {
             let client = match &self.source {
                 Source::Offline(data) => return offline(data),
-                Source::Hosted(client) => client.clone(),
+                Source::Hosted(client) => client.as_ref().clone(),
             };
             match hosted(client).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if error.is_retryable() && tries < READ_TRIES_MAX => {
                     tries += 1;
-                    tokio::time::sleep(HOST_POLL * tries).await;
-                    self.source = Source::open(&self.place).await?;
+                    self.again(tries).await?;
                 }
                 Err(error) => return Err(find::client_failure(&error)),
             }
@@ -156,7 +155,7 @@ impl Reader {
         loop {
             let client = match &self.source {
                 Source::Offline(data) => return data.output(&request, sink),
-                Source::Hosted(client) => client.clone(),
+                Source::Hosted(client) => client.as_ref().clone(),
             };
             let error = match client.output(request.clone()).await {
                 Ok(mut stream) => loop {
@@ -176,21 +175,34 @@ impl Reader {
                 return Err(find::client_failure(&error));
             }
             tries += 1;
-            tokio::time::sleep(HOST_POLL * tries).await;
-            self.source = Source::open(&self.place).await?;
+            self.again(tries).await?;
         }
+    }
+
+    /// Looks for another source after a failure that may pass.
+    async fn again(&mut self, tries: u32) -> Result<(), Failure> {
+        tokio::time::sleep(HOST_POLL * tries).await;
+        if let Some(endpoints) = &self.place.cluster {
+            endpoints.turn();
+        }
+        self.source = Source::open(&self.place).await?;
+        Ok(())
     }
 }
 
 impl Source {
     async fn open(place: &Place) -> Result<Self, Failure> {
+        if let Some(endpoints) = &place.cluster {
+            let client = endpoints.connect().await.map_err(|error| find::client_failure(&error))?;
+            return Ok(Self::Hosted(Box::new(client)));
+        }
         let mut search = find::Search::new(place);
         loop {
             if let Some(data) = Offline::open(place)? {
                 return Ok(Self::Offline(Box::new(data)));
             }
             if let Some((client, _)) = find::join(place).await {
-                return Ok(Self::Hosted(client));
+                return Ok(Self::Hosted(Box::new(client)));
             }
             search.wait(crate::out::complain).await?;
         }

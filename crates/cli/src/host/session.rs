@@ -9,6 +9,7 @@ use muster_client::{Client, ClientError, Connector};
 use muster_proto::v1::{Prepare, RunnersEnded};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 
+use super::cluster::Endpoints;
 use super::files::HostFile;
 use super::find;
 use super::hosting::Host;
@@ -38,6 +39,8 @@ pub(crate) struct Session {
 enum Role {
     /// Not connected yet.
     Outside,
+    /// A cluster was named: any of its coordinators will do.
+    Remote(Client),
     /// Another process hosts, as its file says.
     Joined(HostFile),
     /// This one does.
@@ -87,6 +90,9 @@ impl Session {
         if matches!(*role, Role::Left) {
             return Err(Failure::cluster("this process does not host any more"));
         }
+        if let Some(endpoints) = &self.place.cluster {
+            return Self::remote(endpoints, &mut role).await.map_err(|error| Failure::cluster(error.to_string()));
+        }
         self.place.create()?;
         let mut search = find::Search::new(&self.place);
         loop {
@@ -108,6 +114,16 @@ impl Session {
                 self.say(line).await;
             }
         }
+    }
+
+    /// The connection that there is, or a new one to whichever coordinator answers.
+    async fn remote(endpoints: &Endpoints, role: &mut Role) -> Result<Client, ClientError> {
+        if let Role::Remote(client) = role {
+            return Ok(client.clone());
+        }
+        let client = endpoints.connect().await?;
+        *role = Role::Remote(client.clone());
+        Ok(client)
     }
 
     /// As many as the process had that hosted before, else as the user said, else as there are processors.
@@ -149,6 +165,7 @@ impl Session {
         match &*self.role.lock().await {
             Role::Hosting(host) => host.slots(),
             Role::Joined(host) => host.slots,
+            Role::Remote(client) => client.status().await.map_or(0, |status| status.slots),
             Role::Outside | Role::Left => 0,
         }
     }
@@ -212,6 +229,10 @@ impl Session {
 impl Connector for Session {
     fn connect(&self) -> BoxFuture<'_, Result<Client, ClientError>> {
         Box::pin(async move {
+            if let Some(endpoints) = &self.place.cluster {
+                // Tried again as the caller's policy says: a cluster may be electing its leader.
+                return Self::remote(endpoints, &mut *self.role.lock().await).await;
+            }
             self.client().await.map_err(|failure| {
                 let source = failure.message.clone().into();
                 let endpoint = self.place.data.root().display().to_string();
@@ -220,5 +241,15 @@ impl Connector for Session {
                 ClientError::GaveUp { attempts: 1, last: Box::new(ClientError::Connect { endpoint, source }) }
             })
         })
+    }
+
+    fn retrying(&self, error: &ClientError, wait: std::time::Duration) {
+        tracing::debug!(%error, ?wait, "trying again");
+        let Some(endpoints) = &self.place.cluster else { return };
+        endpoints.turn();
+        // Whoever connects now goes on with another coordinator.
+        if let Ok(mut role) = self.role.try_lock() {
+            *role = Role::Outside;
+        }
     }
 }

@@ -111,7 +111,7 @@ mod tests {
     const PLAIN: Style = Style { colour: false };
 
     fn show(row: &TaskRow) -> String {
-        block(row, None, &Hints::new("k3m9p2xyz", None), PLAIN)
+        block(row, None, &Hints::new("k3m9p2xyz", None, None), PLAIN)
     }
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
         report.message = "assert 1 == 2".into();
         report.detail =
             Some(TestDetail { phase: "teardown".into(), file: "tests/a.py".into(), line: 3, ..Default::default() });
-        let text = block(&row, Some(b"all\nof it\n"), &Hints::new("k3m9p2xyz", None), PLAIN);
+        let text = block(&row, Some(b"all\nof it\n"), &Hints::new("k3m9p2xyz", None, None), PLAIN);
         insta::assert_snapshot!(text);
     }
 

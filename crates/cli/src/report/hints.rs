@@ -11,9 +11,11 @@ pub(crate) struct Hints {
 }
 
 impl Hints {
-    /// For a run, and the `--data-dir` that was given as an argument.
-    pub(crate) fn new(run_id: impl Into<String>, data_dir: Option<&std::path::Path>) -> Self {
-        let suffix = data_dir.map_or_else(String::new, |dir| format!(" --data-dir {}", quote(&dir.to_string_lossy())));
+    /// For a run, and the `--data-dir` and `--cluster` that were given as arguments.
+    pub(crate) fn new(run_id: impl Into<String>, data_dir: Option<&std::path::Path>, cluster: Option<&str>) -> Self {
+        let mut suffix =
+            data_dir.map_or_else(String::new, |dir| format!(" --data-dir {}", quote(&dir.to_string_lossy())));
+        suffix.extend(cluster.map(|cluster| format!(" --cluster {}", quote(cluster))));
         Self { run_id: run_id.into(), suffix }
     }
 
@@ -55,9 +57,9 @@ mod tests {
 
     #[test]
     fn suggested_commands_repeat_the_data_directory_only_when_it_was_given() {
-        let plain = Hints::new("k3m9", None);
+        let plain = Hints::new("k3m9", None, None);
         assert_eq!(plain.rerun(), "muster rerun k3m9 --failed");
-        let told = Hints::new("k3m9", Some(Path::new("/tmp/it's here")));
+        let told = Hints::new("k3m9", Some(Path::new("/tmp/it's here")), None);
         assert_eq!(told.logs(7), "muster logs k3m9 7 --data-dir '/tmp/it'\\''s here'");
         assert_eq!(told.attach(), "muster attach k3m9 --data-dir '/tmp/it'\\''s here'");
     }

@@ -346,7 +346,7 @@ pub(crate) mod tests {
     }
 
     fn human(paper: &Paper) -> Human {
-        Human::new(Box::new(paper.clone()), Screen::plain(), Hints::new("k3m9p2xyz", None), true)
+        Human::new(Box::new(paper.clone()), Screen::plain(), Hints::new("k3m9p2xyz", None, None), true)
     }
 
     fn note(kind: NoteKind, text: &str, task: &str) -> Note {

@@ -33,7 +33,7 @@ impl MemConsensus {
             state: RwLock::new(State::new()),
             entries: Mutex::default(),
             applied: watch::Sender::new(0),
-            leadership: watch::Sender::new(Leadership { term: 1, is_leader: true, leader: None }),
+            leadership: watch::Sender::new(Leadership { term: 1, is_leader: true, ..Leadership::default() }),
             held: watch::Sender::new(false),
             in_flight: watch::Sender::new(0),
             fatal: watch::Sender::new(None),
@@ -58,7 +58,7 @@ impl MemConsensus {
 
     /// Another term begins.
     pub fn elect(&self, term: u64, is_leader: bool) {
-        self.0.leadership.send_replace(Leadership { term, is_leader, leader: None });
+        self.0.leadership.send_replace(Leadership { term, is_leader, ..Leadership::default() });
     }
 
     pub fn read<R>(&self, reader: impl FnOnce(&State) -> R) -> R {

@@ -5,9 +5,11 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::Dial;
 use super::messages::{Hello, PROTOCOL, Purpose, Welcome, cluster_bytes, cluster_of};
@@ -26,6 +28,8 @@ pub(crate) struct Me {
     pub(crate) nodes_expected: u32,
     pub(crate) dial: Arc<dyn Dial>,
     raft: OnceLock<Raft>,
+    /// When a leader last said something.
+    heard: Mutex<Option<Instant>>,
 }
 
 impl Me {
@@ -36,7 +40,15 @@ impl Me {
         nodes_expected: u32,
         dial: Arc<dyn Dial>,
     ) -> Self {
-        Self { identity: Mutex::new(identity), disk, path, nodes_expected, dial, raft: OnceLock::new() }
+        Self {
+            identity: Mutex::new(identity),
+            disk,
+            path,
+            nodes_expected,
+            dial,
+            raft: OnceLock::new(),
+            heard: Mutex::default(),
+        }
     }
 
     pub(crate) fn identity(&self) -> Identity {
@@ -51,6 +63,16 @@ impl Me {
 
     pub(crate) fn raft(&self) -> Option<&Raft> {
         self.raft.get()
+    }
+
+    /// A leader said something.
+    pub(crate) fn heard(&self) {
+        *self.heard.lock() = Some(Instant::now());
+    }
+
+    /// How long ago a leader last said something.
+    pub(crate) fn silence(&self) -> Option<Duration> {
+        self.heard.lock().map(|at| at.elapsed())
     }
 
     pub(crate) fn hello(&self, purpose: Purpose, to: u64) -> Hello {

@@ -38,17 +38,20 @@ pub(crate) async fn serve(me: Arc<Me>, shared: Arc<Shared>, stream: Box<dyn Peer
     let Some(raft) = me.raft().cloned() else { return Ok(()) };
     match hello.purpose() {
         Purpose::Ask => Ok(()),
-        Purpose::Append => appends(&raft, reader, writer).await,
+        Purpose::Append => appends(&raft, me, reader, writer).await,
         Purpose::Control => questions(&raft, reader, writer).await,
         Purpose::Snapshot => transfer::receive(&raft, &shared, hello.from, reader, writer).await,
     }
 }
 
 /// Feeds requests to the core as they come and answers them in order.
-async fn appends(raft: &Raft, reader: Reader, mut writer: Writer) -> io::Result<()> {
-    let requests = futures::stream::unfold(reader, |mut reader| async move {
+async fn appends(raft: &Raft, me: Arc<Me>, reader: Reader, mut writer: Writer) -> io::Result<()> {
+    let requests = futures::stream::unfold((reader, me), |(mut reader, me)| async move {
         match next_append(&mut reader).await {
-            Ok(request) => Some((request?, reader)),
+            Ok(request) => {
+                me.heard();
+                Some((request?, (reader, me)))
+            }
             Err(error) => {
                 tracing::debug!(%error, "a connection for entries is broken");
                 None

@@ -94,7 +94,7 @@ impl Coordinator {
                 std::future::pending::<()>().await;
             }
         };
-        let worker = tokio::spawn(muster_worker::run(config.clone(), channel, no_control(), stopped));
+        let worker = tokio::spawn(muster_worker::run(config.clone(), vec![channel], no_control(), stopped));
         Self { dir, config, streams, worker, shutdown: Some(shutdown) }
     }
 

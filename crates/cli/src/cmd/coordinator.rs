@@ -1,0 +1,240 @@
+//! `muster coordinator`: one node of a cluster, or the only one.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_client::channel_tcp;
+use muster_coordinator::listen::{DialTcp, accept};
+use muster_coordinator::{Channels, Config, Coordinator};
+use muster_raft::{Formation, Leadership, PeerAddress, RaftHandle, RaftOptions, RealDisk, Timing};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tonic::transport::Channel;
+
+use super::Context;
+use crate::args::cluster::{CoordinatorArgs, state_dir};
+use crate::exit_code::{CommandResult, Failure, OK};
+use crate::host::cluster::address;
+use crate::host::hosting::Recovery;
+use crate::host::lock::{self, Tried};
+use crate::host::{Place, files};
+use crate::limits::HAND_OVER_MAX;
+use crate::out;
+
+/// Over plain TCP.
+#[derive(Debug)]
+struct Plain;
+
+impl Channels for Plain {
+    fn channel(&self, address: &str) -> Result<Channel, String> {
+        channel_tcp(address).map_err(|error| error.to_string())
+    }
+}
+
+pub(crate) async fn coordinator(context: &Context, args: &CoordinatorArgs) -> CommandResult {
+    let peers = peers(args)?;
+    check_exposure(args, &peers)?;
+    let data_dir = match &context.global.data_dir {
+        Some(dir) => dir.clone(),
+        None => state_dir("coordinator", &args.node_id)
+            .ok_or_else(|| Failure::usage("neither HOME nor XDG_STATE_HOME is set: say --data-dir DIR"))?,
+    };
+    let place = Place::find(Some(&data_dir))?;
+    place.create()?;
+    let Tried::Locked(_lock) = lock::try_exclusive(&place)? else {
+        let dir = place.data.root().display();
+        return Err(Failure::cluster(format!(
+            "{dir} is in use by another process: each node needs its own --data-dir"
+        )));
+    };
+    files::ensure_format(&place)?;
+    let listener = TcpListener::bind(args.listen).await;
+    let listener = listener.map_err(|error| Failure::cluster(format!("cannot listen on {}: {error}", args.listen)))?;
+    let listen = listener.local_addr().map_err(|error| Failure::cluster(error.to_string()))?;
+    let raft = start_raft(&place, args, peers, listen).await?;
+    // The others must reach this node before there can be a leader.
+    let incoming = accept(listener, raft.clone());
+    let mut config = Config::new(place.data.clone(), "muster");
+    config.channels = Some(Arc::new(Plain));
+    let started = muster_coordinator::start(raft.clone(), config, Arc::new(Recovery::new(place.data.clone()))).await;
+    let coordinator = started.map_err(|error| Failure::cluster(error.to_string()))?;
+    let serving = tokio::spawn(coordinator.serve(incoming));
+    say(context, &format!("node {} listens on {listen} · data in {}", args.node_id, place.data.root().display()));
+    let ended = run(context, &raft, &coordinator).await;
+    if ended.is_ok() {
+        hand_over(context, &raft).await;
+    }
+    coordinator.shutdown().await;
+    if let Err(error) = serving.await {
+        tracing::warn!(%error, "serving ended in a bug");
+    }
+    if let Err(error) = raft.shutdown().await {
+        out::complain(&format!("the log was not closed in order: {error}; what was acknowledged is in it"));
+    }
+    ended
+}
+
+fn peers(args: &CoordinatorArgs) -> Result<Vec<PeerAddress>, Failure> {
+    let understood = args.peers.iter().map(|peer| {
+        let (name, at) = match peer.split_once('=') {
+            Some((name, at)) => (Some(name.to_owned()), at),
+            None => (None, peer.as_str()),
+        };
+        Ok(PeerAddress { name, address: address("--peers", at)? })
+    });
+    understood.collect()
+}
+
+/// Others than this machine are served only when the user knows what that means.
+fn check_exposure(args: &CoordinatorArgs, peers: &[PeerAddress]) -> Result<(), Failure> {
+    let is_local = |address: &str| {
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    };
+    let remote = peers.iter().find(|peer| !is_local(&peer.address));
+    let loopback = args.listen.ip().is_loopback();
+    if let (Some(remote), true) = (remote, loopback) {
+        let port = args.listen.port();
+        return Err(Failure::usage(format!(
+            "{} is on another machine and could not reach {}: add --listen 0.0.0.0:{port} --advertise THIS-HOST:{port}, and \
+             --insecure on a network that you trust",
+            remote.address, args.listen
+        )));
+    }
+    if !loopback && !args.insecure {
+        return Err(Failure::usage(format!(
+            "--listen {} lets everybody on the network run commands here: this version has no encryption and asks nobody \
+             who they are; add --insecure on a network that you trust",
+            args.listen
+        )));
+    }
+    if args.listen.ip().is_unspecified() && args.enable_redundancy && args.advertise.is_none() {
+        return Err(Failure::usage(format!(
+            "--listen {} is no address to reach: say --advertise HOST:PORT",
+            args.listen
+        )));
+    }
+    Ok(())
+}
+
+async fn start_raft(
+    place: &Place,
+    args: &CoordinatorArgs,
+    peers: Vec<PeerAddress>,
+    listen: SocketAddr,
+) -> Result<RaftHandle, Failure> {
+    let mut options = RaftOptions::new(place.data.raft(), &args.node_id, Arc::new(RealDisk));
+    options.address = match &args.advertise {
+        Some(advertise) => address("--advertise", advertise)?,
+        None => listen.to_string(),
+    };
+    options.peers = peers;
+    options.dial = Arc::new(DialTcp);
+    options.timing = Timing {
+        heartbeat_ms: args.heartbeat_interval,
+        election_ms_min: args.election_timeout_min,
+        election_ms_max: args.election_timeout_max,
+    };
+    if options.timing.election_ms_min < 3 * options.timing.heartbeat_ms {
+        let text = "--election-timeout-min must be at least three times --heartbeat-interval";
+        return Err(Failure::usage(text));
+    }
+    if options.timing.election_ms_min >= options.timing.election_ms_max {
+        return Err(Failure::usage("--election-timeout-min must be less than --election-timeout-max"));
+    }
+    let started = match args.enable_redundancy {
+        true => muster_raft::start_member(options).await,
+        false => muster_raft::start(options).await,
+    };
+    started.map_err(|error| {
+        Failure::cluster(format!("the data in {} cannot be used: {error}", place.data.root().display()))
+    })
+}
+
+fn say(context: &Context, line: &str) {
+    if context.json() {
+        // A reader that went away is no reason for a coordinator to end.
+        let _ = out::put_json("coordinator", serde_json::json!({ "text": line }));
+    } else {
+        let _ = out::put(&format!("{line}\n"));
+    }
+}
+
+/// Says what happens, until the node is told to end or cannot go on.
+async fn run(context: &Context, raft: &RaftHandle, coordinator: &Coordinator) -> CommandResult {
+    let refused = |error| Failure::cluster(format!("signals cannot be received: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
+    let (mut formation, mut leadership) = (raft.formation(), raft.leadership());
+    let mut told = Told::default();
+    loop {
+        told.tell(context, raft, &mut formation, &mut leadership)?;
+        tokio::select! {
+            _ = interrupt.recv() => return Ok(OK),
+            _ = terminate.recv() => return Ok(OK),
+            why = coordinator.failed() => return Err(Failure::cluster(why)),
+            // The senders live as long as the node does.
+            changed = formation.changed(), if !told.formed => told.formed = changed.is_err(),
+            Ok(()) = leadership.changed() => {}
+        }
+    }
+}
+
+/// What was said already.
+#[derive(Default)]
+struct Told {
+    waiting: String,
+    led: Option<(u64, Option<String>)>,
+    formed: bool,
+}
+
+impl Told {
+    fn tell(
+        &mut self,
+        context: &Context,
+        raft: &RaftHandle,
+        formation: &mut watch::Receiver<Formation>,
+        leadership: &mut watch::Receiver<Leadership>,
+    ) -> Result<(), Failure> {
+        match &*formation.borrow_and_update() {
+            Formation::Member => self.formed = true,
+            Formation::Impossible(why) => return Err(Failure::cluster(why.clone())),
+            Formation::Waiting(why) if *why != self.waiting => {
+                say(context, why);
+                self.waiting.clone_from(why);
+            }
+            Formation::Waiting(_) => {}
+        }
+        let now = leadership.borrow_and_update().clone();
+        let leader = now.leader.map(|leader| leader.name);
+        let led = (now.term, leader.clone());
+        if self.formed && self.led.as_ref() != Some(&led) && (leader.is_some() || self.led.is_some()) {
+            let own = raft.status().node;
+            let text = match leader {
+                Some(leader) if leader == own => format!("this node leads in term {}", now.term),
+                Some(leader) => format!("{leader} leads in term {}", now.term),
+                None => format!("nobody leads in term {}", now.term),
+            };
+            say(context, &text);
+            self.led = Some(led);
+        }
+        Ok(())
+    }
+}
+
+/// A leader that is told to end hands over first, so that nobody waits for an election.
+async fn hand_over(context: &Context, raft: &RaftHandle) {
+    let others = raft.members().iter().filter(|member| member.voter).count() > 1;
+    if !others || !raft.leadership().borrow().is_leader {
+        return;
+    }
+    match tokio::time::timeout(HAND_OVER_MAX, raft.transfer_leader(None)).await {
+        Ok(Ok(to)) => say(context, &format!("{} leads from here on", to.name)),
+        Ok(Err(error)) => say(context, &format!("leadership was not handed over: {error}")),
+        Err(_) => say(context, "leadership was not handed over in time"),
+    }
+    // The streams of this node have a moment to learn who leads.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
