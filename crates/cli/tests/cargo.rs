@@ -96,11 +96,34 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+#[track_caller]
+fn assert_junit_is_of_programs(text: &str) {
+    let document = roxmltree::Document::parse(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let cases = document.descendants().filter(|node| node.has_tag_name("testcase"));
+    let of = |case: roxmltree::Node<'_, '_>, name| case.attribute(name).map(str::to_owned);
+    let cases: BTreeMap<_, _> = cases.map(|case| ((of(case, "classname"), of(case, "name")), case)).collect();
+    assert_eq!(cases.len(), 14, "{text}");
+    let case = |program: &str, name: &str| cases[&(Some(program.to_owned()), Some(name.to_owned()))];
+    let child = |case: roxmltree::Node<'_, '_>, name: &str| {
+        let found =
+            case.children().find(|child| child.has_tag_name(name)).unwrap_or_else(|| panic!("{name} of {case:?}"));
+        (found.attribute("message").unwrap_or_default().to_owned(), found.text().unwrap_or_default().to_owned())
+    };
+    let fails = case("alpha", "tests::fails");
+    assert_eq!((fails.attribute("file"), fails.attribute("line")), (Some("alpha/src/lib.rs"), Some("24")));
+    assert!(child(fails, "failure").0.contains("not four"));
+    assert!(child(fails, "system-out").1.starts_with("printed by fails\n"));
+    assert_eq!(child(case("alpha", "tests::ignored"), "skipped").0, "needs a moon");
+    case("alpha::bin/tool", "of_the_binary");
+    assert!(cases.contains_key(&(None, Some("alpha doc-tests".to_owned()))), "a program as a whole has no other");
+}
+
 #[test]
 fn every_kind_of_program_is_run_as_cargo_runs_it() {
     let project = Project::new("workspace");
-    let done = project.run(&[]).exits(1);
+    let done = project.run(&["--junit", "junit.xml"]).exits(1);
     let ends = project.assert_as_in_the_model();
+    assert_junit_is_of_programs(&project.sandbox.read("junit.xml"));
     done.says("14 selected = 9 passed + 1 skipped + 4 failed")
         .says("printed by fails")
         .says("from a child")
