@@ -9,18 +9,16 @@ phase of the machine meets all of them. Counts that differ from cargo test's are
 columns, and crates.io (the first time). Everything it makes is under --work.
 """
 
-import argparse
-import os
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+import common
+from common import ROOT
+
 BYTES = "1.12.2"
 HEAVY = ["stress", "advance_bytes_mut_remaining_capacity"]
 OWN = ["muster-proto", "muster-core", "muster-frameworks", "muster-client", "muster-runner", "muster-coordinator"]
@@ -36,8 +34,7 @@ LIMITS = {
 class Bench:
     def __init__(self, work, muster):
         self.work, self.muster = work, muster
-        self.env = {key: value for key, value in os.environ.items() if not key.startswith(("CARGO_", "MUSTER_"))}
-        self.env |= {"RUST_BACKTRACE": "0", "CARGO_TERM_COLOR": "never", "CARGO_TARGET_DIR": str(work / "target")}
+        self.env = common.without("CARGO_") | {"RUST_BACKTRACE": "0", "CARGO_TERM_COLOR": "never", "CARGO_TARGET_DIR": str(work / "target")}
         has = subprocess.run(["cargo", "nextest", "--version"], capture_output=True)
         self.nextest = has.returncode == 0
         if not self.nextest:
@@ -71,9 +68,24 @@ class Bench:
 
     def run(self, contender, name):
         at, words, without = self.suite(name)
-        began = time.monotonic()
-        done = subprocess.run(self.argv(contender, name, words, without), cwd=at, env=self.env, text=True, capture_output=True)
-        return time.monotonic() - began, counts(done, contender)
+        took, done = common.timed(self.argv(contender, name, words, without), at, self.env)
+        return took, counts(done, contender)
+
+    def measure(self, name, rounds):
+        contenders = [CARGO, *([NEXTEST] if self.nextest else []), MUSTER, ALONE]
+        for contender in contenders:
+            self.run(contender, name)  # builds, and is not counted
+        times, expected = {contender: [] for contender in contenders}, None
+        for _ in range(rounds):
+            for contender in contenders:
+                took, counted = self.run(contender, name)
+                times[contender].append(took)
+                expected = expected or counted
+                if counted != expected:
+                    sys.exit(f"{name}: {contender} counts {counted}, cargo test {expected}")
+        middle = common.show(f"{name}: {expected[0]} passed, {expected[1]} failed", times)
+        judged = [common.judge(middle, contender, peer, limit) for contender, peer, limit in LIMITS[name] if peer in middle]
+        return all(judged)
 
 
 def counts(done, contender):
@@ -86,57 +98,12 @@ def counts(done, contender):
         line = line.group() if line else ""
         numbers = [sum(int(n) for n in re.findall(r"(\d+) passed", line)), sum(int(n) for n in re.findall(r"(\d+) failed", line))]
     else:
-        line = re.search(r"^\d+ selected = .*", text, re.M)
-        line = line.group() if line else ""
-        bad = re.findall(r"(\d+) (?:failed|crashed|timed_out|infra)", line)
-        numbers = [sum(int(n) for n in re.findall(r"(\d+) passed", line)), sum(int(n) for n in bad)]
+        counted = common.ledger(done)
+        numbers = [counted["passed"], counted["bad"]]
     if not numbers[0]:
-        sys.exit(f"no counts in the output of {done.args}:\n{text[-3000:]}")
+        common.no_counts(done)
     return tuple(numbers)
 
 
-def measure(bench, name, rounds):
-    contenders = [CARGO, *([NEXTEST] if bench.nextest else []), MUSTER, ALONE]
-    for contender in contenders:
-        bench.run(contender, name)  # builds, and is not counted
-    times, expected = {contender: [] for contender in contenders}, None
-    for _ in range(rounds):
-        for contender in contenders:
-            took, counted = bench.run(contender, name)
-            times[contender].append(took)
-            expected = expected or counted
-            if counted != expected:
-                sys.exit(f"{name}: {contender} counts {counted}, cargo test {expected}")
-    print(f"\n{name}: {expected[0]} passed, {expected[1]} failed; median of {rounds} (least to most)")
-    middle = {contender: statistics.median(taken) for contender, taken in times.items()}
-    for contender, taken in times.items():
-        print(f"  {contender:26} {middle[contender]:7.2f} s   ({min(taken):.2f} to {max(taken):.2f})")
-    kept = True
-    for contender, peer, limit in LIMITS[name]:
-        if peer in middle:
-            ratio = middle[contender] / middle[peer]
-            kept &= ratio <= limit
-            print(f"  {contender}: {ratio:.2f} x {peer}, limit {limit}: {'kept' if ratio <= limit else 'NOT KEPT'}")
-    return kept
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--muster", default=str(ROOT / "target/release/muster"))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "muster-bench-cargo")
-    parser.add_argument("suites", nargs="*", metavar="SUITE", default=[], help=", ".join(LIMITS))
-    args = parser.parse_args()
-    if not Path(args.muster).exists():
-        sys.exit(f"{args.muster} is not there: cargo build --release, or --muster PATH")
-    for name in args.suites:
-        if name not in LIMITS:
-            sys.exit(f"no suite {name}: {', '.join(LIMITS)}")
-    args.work.mkdir(parents=True, exist_ok=True)
-    bench = Bench(args.work, str(Path(args.muster).resolve()))
-    kept = [measure(bench, name, args.rounds) for name in args.suites or LIMITS]
-    sys.exit(0 if all(kept) else 1)
-
-
 if __name__ == "__main__":
-    main()
+    common.main(__doc__, "cargo", LIMITS, lambda work, muster: Bench(work, muster).measure)

@@ -8,17 +8,15 @@ after another, so that a slow phase of the machine meets all of them. Counts tha
 Needs Python 3.9 or newer with venv, and PyPI (the first time). Everything it makes is under --work.
 """
 
-import argparse
-import os
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from pathlib import Path
+
+import common
 
 PYTEST, XDIST = "pytest==9.2.0", "pytest-xdist==3.8.0"
 SUITES = {"attrs": "attrs==26.1.0", "more-itertools": "more-itertools==11.2.1"}
@@ -69,7 +67,6 @@ class Bench:
     def run(self, contender, at):
         """Wall time in seconds, and (passed, others) as counted by the contender."""
         tests = ["tests"] if (at / "tests").is_dir() else []
-        env = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "MUSTER_"))}
         data = self.work / "data" / at.name
         if contender == FIRST and data.exists():
             shutil.rmtree(data)
@@ -82,84 +79,55 @@ class Bench:
             FIRST: [*muster, "--", "-p", "no:cacheprovider"],
             AGAIN: [*muster, "--", "-p", "no:cacheprovider"],
         }[contender]
-        began = time.monotonic()
-        done = subprocess.run(argv, cwd=at, env=env, text=True, capture_output=True)
-        took = time.monotonic() - began
-        return took, counts(done, "muster" in contender)
+        took, done = common.timed(argv, at, common.without("PYTEST_"))
+        return took, common.ledger(done) if contender in (FIRST, AGAIN) else counts(done)
+
+    def collecting(self, at):
+        tests = ["tests"] if (at / "tests").is_dir() else []
+        argv = [str(self.python), "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", *tests]
+        return common.timed(argv, at, common.without("PYTEST_"))[0]
+
+    def measure(self, name, rounds):
+        at = self.suite(name)
+        contenders = [PLAIN, *PEERS, FIRST, AGAIN]
+        times = {contender: [] for contender in [*contenders, "collecting"]}
+        for _ in range(rounds):
+            expected = None
+            for contender in contenders:
+                took, counted = self.run(contender, at)
+                times[contender].append(took)
+                expected = expected or counted
+                if counted != expected:
+                    sys.exit(f"{name}: {contender} counts {counted}, plain pytest {expected}")
+            times["collecting"].append(self.collecting(at))
+        return judge(name, common.show(f"{name}: {expected['passed']} passed, {expected['skipped']} skipped; {SLOTS} at once", times))
 
 
-def counts(done, of_muster):
-    if of_muster:
-        found = re.search(r"^(\d+) selected = (.*)$", done.stdout, re.M)
-        words = found.group(2) if found else ""
-    else:
-        words = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
-    number = {what: int(count) for count, what in re.findall(r"(\d+) (passed|failed|skipped|xfailed|xpassed|crashed|infra)", words)}
+def counts(done):
+    last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
+    number = {what: int(count) for count, what in re.findall(r"(\d+) (passed|failed|skipped|xfailed|xpassed)", last)}
     if not number:
-        sys.exit(f"no counts in the output of {done.args}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+        common.no_counts(done)
     # muster counts an expected failure as passed, and says so beside it.
-    passed = number.get("passed", 0) + (0 if of_muster else number.get("xfailed", 0) + number.get("xpassed", 0))
-    return {"passed": passed, "skipped": number.get("skipped", 0), "bad": sum(number.get(key, 0) for key in ("failed", "crashed", "infra"))}
-
-
-def collecting(bench, at):
-    tests = ["tests"] if (at / "tests").is_dir() else []
-    began = time.monotonic()
-    argv = [str(bench.python), "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", *tests]
-    subprocess.run(argv, cwd=at, capture_output=True, check=False)
-    return time.monotonic() - began
-
-
-def measure(bench, name, rounds):
-    at = bench.suite(name)
-    contenders = [PLAIN, *PEERS, FIRST, AGAIN]
-    times = {contender: [] for contender in [*contenders, "collecting"]}
-    for _ in range(rounds):
-        expected = None
-        for contender in contenders:
-            took, counted = bench.run(contender, at)
-            times[contender].append(took)
-            expected = expected or counted
-            if counted != expected:
-                sys.exit(f"{name}: {contender} counts {counted}, plain pytest {expected}")
-        times["collecting"].append(collecting(bench, at))
-    print(f"\n{name}: {expected['passed']} passed, {expected['skipped']} skipped; {SLOTS} at once, median of {rounds} (least to most)")
-    middle = {contender: statistics.median(taken) for contender, taken in times.items()}
-    for contender, taken in times.items():
-        print(f"  {contender:22} {middle[contender]:7.2f} s   ({min(taken):.2f} to {max(taken):.2f})")
-    return judge(name, middle)
+    passed = sum(number.get(what, 0) for what in ("passed", "xfailed", "xpassed"))
+    return {"passed": passed, "skipped": number.get("skipped", 0), "bad": number.get("failed", 0)}
 
 
 def judge(name, middle):
     if name == "trivial":
         extra = middle[FIRST] - middle[PLAIN]
         kept = extra <= TRIVIAL_EXTRA_S_MAX
-        print(f"  muster over plain pytest: {extra:+.2f} s, limit +{TRIVIAL_EXTRA_S_MAX} s: {'kept' if kept else 'NOT KEPT'}")
+        print(f"  muster over plain pytest: {extra:+.2f} s, limit +{TRIVIAL_EXTRA_S_MAX} s: {common.word(kept)}")
         return kept
-    best = min(middle[peer] for peer in PEERS)
+    best = min(PEERS, key=middle.get)
     ideal = middle["collecting"] + (middle[PLAIN] - middle["collecting"]) / SLOTS
     kept = True
     for contender in (FIRST, AGAIN):
-        ratio = middle[contender] / best
-        kept &= ratio <= OVER_BEST_PEER_MAX
-        word = "kept" if ratio <= OVER_BEST_PEER_MAX else "NOT KEPT"
-        over = middle[contender] / ideal - 1
-        print(f"  {contender}: {ratio:.2f} x the better xdist, limit {OVER_BEST_PEER_MAX}: {word}; {over:+.0%} of collecting once plus half of the rest")
+        kept &= common.judge(middle, contender, best, OVER_BEST_PEER_MAX)
+        print(f"    {middle[contender] / ideal - 1:+.0%} of collecting once plus half of the rest")
     return kept
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suites", nargs="*", default=["trivial", "attrs", "more-itertools"])
-    parser.add_argument("--muster", default="target/release/muster")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "muster-bench-pytest")
-    args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
-    bench = Bench(args.work.resolve(), str(Path(args.muster).resolve()))
-    kept = [measure(bench, name, args.rounds) for name in args.suites]
-    sys.exit(0 if all(kept) else 1)
-
-
 if __name__ == "__main__":
-    main()
+    suites = ["trivial", *SUITES]
+    common.main(__doc__, "pytest", suites, lambda work, muster: Bench(work, muster).measure)

@@ -4,6 +4,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -96,11 +97,34 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+#[track_caller]
+fn assert_junit_is_of_programs(text: &str) {
+    let document = roxmltree::Document::parse(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let cases = document.descendants().filter(|node| node.has_tag_name("testcase"));
+    let of = |case: roxmltree::Node<'_, '_>, name| case.attribute(name).map(str::to_owned);
+    let cases: BTreeMap<_, _> = cases.map(|case| ((of(case, "classname"), of(case, "name")), case)).collect();
+    assert_eq!(cases.len(), 14, "{text}");
+    let case = |program: &str, name: &str| cases[&(Some(program.to_owned()), Some(name.to_owned()))];
+    let child = |case: roxmltree::Node<'_, '_>, name: &str| {
+        let found =
+            case.children().find(|child| child.has_tag_name(name)).unwrap_or_else(|| panic!("{name} of {case:?}"));
+        (found.attribute("message").unwrap_or_default().to_owned(), found.text().unwrap_or_default().to_owned())
+    };
+    let fails = case("alpha", "tests::fails");
+    assert_eq!((fails.attribute("file"), fails.attribute("line")), (Some("alpha/src/lib.rs"), Some("24")));
+    assert!(child(fails, "failure").0.contains("not four"));
+    assert!(child(fails, "system-out").1.starts_with("printed by fails\n"));
+    assert_eq!(child(case("alpha", "tests::ignored"), "skipped").0, "needs a moon");
+    case("alpha::bin/tool", "of_the_binary");
+    assert!(cases.contains_key(&(None, Some("alpha doc-tests".to_owned()))), "a program as a whole has no other");
+}
+
 #[test]
 fn every_kind_of_program_is_run_as_cargo_runs_it() {
     let project = Project::new("workspace");
-    let done = project.run(&[]).exits(1);
+    let done = project.run(&["--junit", "junit.xml"]).exits(1);
     let ends = project.assert_as_in_the_model();
+    assert_junit_is_of_programs(&project.sandbox.read("junit.xml"));
     done.says("14 selected = 9 passed + 1 skipped + 4 failed")
         .says("printed by fails")
         .says("from a child")
@@ -209,4 +233,61 @@ fn a_test_that_never_ends_is_stopped_alone() {
     assert_eq!(ends["killers::killers m_never_ends"].outcomes, ["timed_out"]);
     assert_eq!(ends["killers::killers f_fails"].outcomes, ["failed"]);
     assert!(ends["killers::killers n_innocent"].outcomes.iter().all(|outcome| outcome != "failed"));
+}
+
+/// A script beside the project; it ends with a program in the place of itself.
+fn runner(project: &Project, text: &str) -> PathBuf {
+    let path = project.sandbox.write("runner.sh", format!("#!/bin/sh\n{text}"));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    path
+}
+
+fn triple() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
+
+#[test]
+fn a_runner_of_the_users_own_runs_tests_and_doc_tests() {
+    let project = Project::new("workspace");
+    let script = "echo \"$@\" >> \"$(dirname \"$0\")/ran\"\n[ \"$1\" = one ] && shift\nexec \"$@\"\n";
+    runner(&project, script);
+    let ran = |muster: Command| {
+        project.sandbox.write("ran", "");
+        project.sandbox.start_command("run", muster).wait().exits(0);
+        let ran = project.sandbox.read("ran");
+        assert!(ran.contains("deps/alpha-") && ran.contains("rust_out"), "tests and doc tests: {ran}");
+        assert!(!ran.contains("capture"), "muster ran by way of it: {ran}");
+        ran
+    };
+    let words = ["--slots", "1", "--", "-p", "alpha", "--", "adds", "line"];
+    for shape in ["\"./runner.sh one\"", "[\"./runner.sh\", \"one\"]"] {
+        project.sandbox.write(".cargo/config.toml", format!("[target.{}]\nrunner = {shape}\n", triple()));
+        let ran = ran(project.muster(&words));
+        assert!(ran.lines().all(|line| line.starts_with("one /")), "{ran}");
+    }
+    fs::remove_dir_all(project.sandbox.path(".cargo")).expect("it was there");
+    let mut muster = project.muster(&words);
+    let variable = format!("CARGO_TARGET_{}_RUNNER", triple().to_uppercase().replace('-', "_"));
+    muster.env(variable, "./runner.sh");
+    ran(muster);
+}
+
+#[test]
+fn tests_do_not_see_how_muster_finds_out_how_they_are_started() {
+    let project = Project::new("workspace");
+    let test = "#[test]\nfn of_the_binary() {\n    for (name, value) in std::env::vars() {\n        \
+        assert!(!name.ends_with(\"_RUNNER\") && !name.starts_with(\"MUSTER_CAPTURE\"), \"{name}={value}\");\n    }\n}\n";
+    project.sandbox.write("alpha/src/bin/tool.rs", format!("fn main() {{}}\n{test}"));
+    project.run(&["--", "-p", "alpha", "--bins"]).exits(0).says("1 selected = 1 passed");
+}
+
+#[test]
+fn a_program_that_cargo_runs_past_muster_is_an_error() {
+    let project = Project::new("workspace");
+    let script = format!("case $1 in */surroundings-*) exit 0;; esac\nexec {} capture \"$@\"\n", support::MUSTER);
+    let path = runner(&project, &script);
+    let config = format!("target.{}.runner='{}'", triple(), path.display());
+    let words = ["--", "-p", "alpha", "--lib", "--tests", "--config", config.as_str()];
+    project.run(&words).exits(5).says("alpha::surroundings").says("by itself");
+    assert!(project.ends().is_empty(), "nothing has run");
 }

@@ -126,7 +126,24 @@ fn every_test_ends_as_go_has_it() {
 #[test]
 fn every_test_ends_the_same_in_a_process_of_its_own_and_what_it_prints_is_kept() {
     let Some(module) = Module::new("outcomes") else { return };
-    module.check(&["--isolate", "process"]);
+    module.check(&["--isolate", "process", "--junit", "junit.xml"]);
+    let text = module.sandbox.read("junit.xml");
+    let document = roxmltree::Document::parse(&text).expect("well-formed XML");
+    let case = |program: &str, name: &str| {
+        let is_it = |node: &roxmltree::Node<'_, '_>| {
+            node.attribute("classname") == Some(program) && node.attribute("name") == Some(name)
+        };
+        document.descendants().find(is_it).unwrap_or_else(|| panic!("no {program} {name}: {text}"))
+    };
+    let child = |program: &str, test: &str, name: &str| {
+        let found = case(program, test).children().find(|child| child.has_tag_name(name));
+        found.unwrap_or_else(|| panic!("{program} {test} has no {name}: {text}"))
+    };
+    assert_eq!(child("sub/deep", "TestFails", "failure").attribute("message"), Some("deep down"));
+    assert_eq!(child("outcomes", "TestSkipped", "skipped").attribute("message"), Some("not today"));
+    let printed = child("outcomes", "TestFails", "system-out").text().unwrap_or_default();
+    assert!(printed.contains("printed before\n"), "{printed}");
+    assert!(case("main", "TestMainRan").children().all(|child| child.tag_name().name() != "failure"));
     let done = module.sandbox.run_args(["logs", "last", "outcomes TestPasses"]).exits(0);
     assert_eq!(done.stdout.trim_end(), "without a newline");
 }

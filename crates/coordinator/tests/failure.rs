@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use common::{FakeRecovery, Host, MemConsensus, Watched, everybody_waits, open, task, tasks, temporary};
 use muster_client::{Client, submit_run};
+use muster_coordinator::limits::{WATCH_GATHER_MS, WATCH_STALL_MS_MAX};
 use muster_proto::v1::{ListTasksRequest, Outcome, OutputRequest, TaskSpec, WatchRequest};
 use tonic::Code;
 use tonic::transport::Endpoint;
@@ -120,7 +121,11 @@ async fn a_watcher_that_takes_nothing_is_cut_off_and_loses_nothing_by_coming_bac
     let mut stream = slow.watch(WatchRequest { run_id: "run-1".into(), cursor: 0 }).await.expect("watches");
     let worker = host.worker("w", 4, 64).await.work(Box::new(|_| Outcome::Passed), 8_000);
     worker.await.die();
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    // What was recorded is gathered, fills what a watcher may leave lying, and lies there too long.
+    for ms in [WATCH_GATHER_MS, WATCH_STALL_MS_MAX] {
+        everybody_waits().await;
+        tokio::time::advance(Duration::from_millis(ms)).await;
+    }
 
     let mut watched = Watched::default();
     let told = loop {

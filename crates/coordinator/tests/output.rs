@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{FakeWorker, Host, open, report, tasks, write_file};
+use common::{FakeWorker, Host, everybody_waits, open, report, tasks, write_file};
 use muster_client::{Client, submit_run};
 use muster_proto::v1::{Outcome, OutputRequest, TaskRef};
 use tonic::Code;
@@ -52,7 +52,8 @@ async fn following_goes_on_until_the_attempt_ends() {
     let (host, client, mut worker) = host_with_lease().await;
     let path = host.data().output(TaskRef::at(1, 0), 1);
     let mut follow = client.output(OutputRequest { follow: true, ..request() }).await.expect("follows");
-    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    // There is no file yet, and it is seen that there is none.
+    everybody_waits().await;
     write_file(&path, b"one ");
     assert_eq!(follow.next().await.expect("goes on").expect("more"), "one ");
     write_file(&path, b"one two ");

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{FakeWorker, Host, Watched, open, report, tasks};
+use common::{FakeWorker, Host, Watched, everybody_waits, open, report, tasks};
 use muster_client::{Client, submit_run};
 use muster_proto::v1::worker_message::Kind as Said;
 use muster_proto::v1::{
@@ -83,9 +83,9 @@ async fn a_worker_that_comes_back_is_told_what_it_missed() {
     let lease = worker.held.values().find(|lease| lease.run_id == "run-1").expect("two").clone();
     host.consensus.hold(true);
     worker.say(Said::Reports(Reports { seq: 1, reports: vec![report(&lease, Outcome::Passed)] })).await;
-    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    host.consensus.until_in_flight().await;
     drop(worker);
-    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    everybody_waits().await;
     host.consensus.hold(false);
     host.until("the end of run-1", |state| state.run_by_id("run-1").is_some_and(|run| run.ended())).await;
     let mut worker = FakeWorker::connect(&host.dialer(), hello).await;

@@ -19,6 +19,7 @@ pub mod parse;
 mod process;
 pub mod programs;
 pub mod pytest;
+mod refused;
 mod split;
 
 /// What `RunnerSpec.plugin` says when muster's own runner is meant, which every worker has.
@@ -42,16 +43,21 @@ pub enum Framework {
 }
 
 impl Framework {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Command, Self::Pytest, Self::Cargo, Self::Go];
+    /// All of them, as people are told of them.
+    pub const ALL: [Self; 4] = [Self::Cargo, Self::Go, Self::Pytest, Self::Command];
 
-    /// The name that `RunOptions.framework` carries.
-    pub fn name(self) -> &'static str {
+    /// The name that `--framework` takes and `RunOptions.framework` carries.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Command => "command",
             Self::Pytest => "pytest",
             Self::Cargo => "cargo",
             Self::Go => "go",
         }
+    }
+
+    /// The reverse of it; `None` for an adapter's name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|framework| framework.name() == name)
     }
 }

@@ -69,6 +69,11 @@ pub fn tasks(listing: &Listing) -> Result<Vec<TaskSpec>, TooLarge> {
     Ok(tasks)
 }
 
+/// Program and test of such a task's item.
+pub fn of_item(item: &str) -> (&str, &str) {
+    item.split_once(' ').unwrap_or((item, ""))
+}
+
 fn checked(task: TaskSpec) -> Result<TaskSpec, TooLarge> {
     let (bytes, item) = (task.encoded_len(), task.item.len());
     if item > TASK_ITEM_BYTES_MAX {
@@ -112,6 +117,8 @@ mod tests {
         let named: Vec<_> = tasks.iter().map(|task| (task.name.as_str(), task.item.as_str(), task.group)).collect();
         assert_eq!(named, [("a::t x::y", "a::t x::y", 3), ("a::t \\x1b", "a::t \u{1b}", 3), ("a doc-tests", "", 0)]);
         assert!(tasks[2].command.is_some());
+        assert_eq!(of_item(&tasks[0].item), ("a::t", "x::y"));
+        assert_eq!(of_item("a/b.v2 a test, with words"), ("a/b.v2", "a test, with words"));
     }
 
     #[test]

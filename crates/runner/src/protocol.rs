@@ -1,5 +1,6 @@
 //! What the keeper and this runner say to one another, as `docs/runner-protocol.md` has it.
 
+use muster_frameworks::programs;
 use serde::{Deserialize, Serialize};
 
 /// To the keeper.
@@ -109,7 +110,7 @@ pub(crate) struct Item {
 impl Item {
     /// What the program calls it.
     pub(crate) fn name(&self) -> &str {
-        self.item.split_once(' ').map_or("", |(_, name)| name)
+        programs::of_item(&self.item).1
     }
 }
 

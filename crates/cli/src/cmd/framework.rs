@@ -4,10 +4,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use muster_frameworks::adapter::{self, Adapter, CONFIG};
-use muster_frameworks::{cargo, go, pytest};
+use muster_frameworks::{Framework, cargo, go, pytest};
 
 use super::programs::adapter::{self as programs_adapter, adapters};
-use super::programs::{CARGO, GO};
 use crate::args::RunArgs;
 use crate::args::pytest::GroupByChoice;
 use crate::exit_code::Failure;
@@ -38,9 +37,6 @@ struct Found {
     chosen: Chosen,
 }
 
-/// What `--framework` takes.
-const KNOWN: [&str; 4] = [CARGO, GO, "pytest", "command"];
-
 const OTHER_WAYS: &str = "say what to run:\n  \
      muster run --cmds FILE                    one command a line\n  \
      muster run --each 'GLOB' -- COMMAND {}    one command for each file";
@@ -56,32 +52,37 @@ pub(super) fn choose(args: &RunArgs, place: &Place) -> Result<(Chosen, Option<St
         Ok(found) => Ok((found.chosen, None)),
         Err(looked) => Err(nothing_found(&looked)),
     };
-    match args.framework.as_deref() {
-        Some(other) if other != "pytest" && is_for_pytest(args) => Err(Failure::usage(format!(
-            "-k, -m, --python, --no-fork and --group-by are for pytest, and --framework says {other}; what selects its tests \
-             stands behind --"
-        ))),
-        Some("command") => Err(Failure::usage(format!("--framework command: {OTHER_WAYS}"))),
-        Some("pytest") => Ok((Chosen::Pytest, None)),
-        Some(CARGO) => only(find_cargo(args, place)),
-        Some(GO) => only(find_go(args, place)),
-        Some(other) => match adapters.iter().find(|adapter| adapter.name == other) {
-            Some(adapter) => Ok((chosen(adapter, args, place), None)),
-            None => Err(unknown(other, &adapters)),
-        },
-        None if is_for_pytest(args) => only(find_pytest(args, place)),
-        None => {
-            let (mut found, mut looked) = (Vec::new(), Vec::new());
-            let own = [find_cargo(args, place), find_go(args, place), find_pytest(args, place)];
-            for one in own.into_iter().chain(adapters.iter().map(|adapter| find_adapter(adapter, args, place))) {
-                match one {
-                    Ok(one) => found.push(one),
-                    Err(lines) => looked.extend(lines),
-                }
-            }
-            decide(found, &looked)
+    if let Some(name) = args.framework.as_deref() {
+        let own = Framework::named(name);
+        if own != Some(Framework::Pytest) && is_for_pytest(args) {
+            return Err(Failure::usage(format!(
+                "-k, -m, --python, --no-fork and --group-by are for pytest, and --framework says {name}; what selects its \
+                 tests stands behind --"
+            )));
+        }
+        return match own {
+            Some(Framework::Command) => Err(Failure::usage(format!("--framework {name}: {OTHER_WAYS}"))),
+            Some(Framework::Pytest) => Ok((Chosen::Pytest, None)),
+            Some(Framework::Cargo) => only(find_cargo(args, place)),
+            Some(Framework::Go) => only(find_go(args, place)),
+            None => match adapters.iter().find(|adapter| adapter.name == name) {
+                Some(adapter) => Ok((chosen(adapter, args, place), None)),
+                None => Err(unknown(name, &adapters)),
+            },
+        };
+    }
+    if is_for_pytest(args) {
+        return only(find_pytest(args, place));
+    }
+    let (mut found, mut looked) = (Vec::new(), Vec::new());
+    let own = [find_cargo(args, place), find_go(args, place), find_pytest(args, place)];
+    for one in own.into_iter().chain(adapters.iter().map(|adapter| find_adapter(adapter, args, place))) {
+        match one {
+            Ok(one) => found.push(one),
+            Err(lines) => looked.extend(lines),
         }
     }
+    decide(found, &looked)
 }
 
 /// Options that only pytest has.
@@ -95,23 +96,23 @@ fn find_cargo(args: &RunArgs, place: &Place) -> Result<Found, Vec<String>> {
     let manifest = cargo::detect::detect(&place.cwd, &place.root, &args.paths)?;
     let (why, at) = (manifest.display().to_string(), directory_of(&manifest));
     let path = (!args.paths.is_empty()).then_some(manifest);
-    let chosen = Chosen::Programs { framework: CARGO.to_owned(), path, words: args.command.clone() };
-    Ok(Found { name: CARGO.to_owned(), why, sure: true, at, chosen })
+    let chosen = Chosen::Programs { framework: Framework::Cargo.name().to_owned(), path, words: args.command.clone() };
+    Ok(Found { name: Framework::Cargo.name().to_owned(), why, sure: true, at, chosen })
 }
 
 fn find_go(args: &RunArgs, place: &Place) -> Result<Found, Vec<String>> {
     let mark = go::detect::detect(&place.cwd, &place.root, &args.paths)?;
     let packages = args.paths.iter().map(|path| go::detect::pattern(&place.cwd, path));
     let words = packages.chain(args.command.iter().cloned()).collect();
-    let chosen = Chosen::Programs { framework: GO.to_owned(), path: None, words };
+    let chosen = Chosen::Programs { framework: Framework::Go.name().to_owned(), path: None, words };
     let (why, at) = (mark.display().to_string(), directory_of(&mark));
-    Ok(Found { name: GO.to_owned(), why, sure: true, at, chosen })
+    Ok(Found { name: Framework::Go.name().to_owned(), why, sure: true, at, chosen })
 }
 
 fn find_pytest(args: &RunArgs, place: &Place) -> Result<Found, Vec<String>> {
     let evidence = pytest::detect::detect(&place.cwd, &place.root, &args.paths)?;
     let pytest::detect::Evidence { why, sure, at } = evidence;
-    Ok(Found { name: "pytest".to_owned(), why, sure, at, chosen: Chosen::Pytest })
+    Ok(Found { name: Framework::Pytest.name().to_owned(), why, sure, at, chosen: Chosen::Pytest })
 }
 
 fn find_adapter(adapter: &Adapter, args: &RunArgs, place: &Place) -> Result<Found, Vec<String>> {
@@ -132,7 +133,7 @@ fn chosen(adapter: &Adapter, args: &RunArgs, place: &Place) -> Chosen {
 
 fn unknown(name: &str, adapters: &[Adapter]) -> Failure {
     let adapters = adapters.iter().map(|adapter| adapter.name.as_str());
-    let known: Vec<&str> = KNOWN.into_iter().chain(adapters).collect();
+    let known: Vec<&str> = Framework::ALL.map(Framework::name).into_iter().chain(adapters).collect();
     Failure::usage(format!("--framework {name}: muster knows {}; others can be adapters in {CONFIG}", known.join(", ")))
 }
 
@@ -196,8 +197,8 @@ mod tests {
 
     #[test]
     fn of_two_the_one_is_run_that_the_project_is_sure_of_and_the_other_is_named() {
-        let cargo = || Chosen::Programs { framework: CARGO.into(), path: None, words: Vec::new() };
-        let both = |sure| vec![found(CARGO, true, cargo()), found("pytest", sure, Chosen::Pytest)];
+        let cargo = || Chosen::Programs { framework: "cargo".into(), path: None, words: Vec::new() };
+        let both = |sure| vec![found("cargo", true, cargo()), found("pytest", sure, Chosen::Pytest)];
         let (chosen, note) = decide(both(false), &[]).expect("decided");
         assert_eq!(chosen, cargo());
         assert!(note.is_some_and(|note| note.contains("--framework pytest")));
@@ -205,7 +206,7 @@ mod tests {
         assert_eq!(failure.code, crate::exit_code::USAGE);
         assert!(failure.message.contains("--framework cargo") && failure.message.contains("why pytest"), "{failure}");
         let nearer = Found { at: "/a/b".into(), ..found("pytest", true, Chosen::Pytest) };
-        let (chosen, note) = decide(vec![found(CARGO, true, cargo()), nearer], &[]).expect("decided");
+        let (chosen, note) = decide(vec![found("cargo", true, cargo()), nearer], &[]).expect("decided");
         assert!(chosen == Chosen::Pytest && note.is_some_and(|note| note.contains("--framework cargo")));
     }
 }

@@ -109,7 +109,7 @@ async fn write_junit(context: &Context, mut junit: Junit, run: &RunSummary) -> R
                 _ => None,
             };
             left = left.saturating_sub(output.as_ref().map_or(0, |output| output.len() as u64));
-            junit.add(row, item, output.as_deref());
+            junit.add(run, row, item, output.as_deref());
         }
         if page.next_index == 0 {
             break;

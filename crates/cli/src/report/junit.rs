@@ -1,7 +1,8 @@
-//! JUnit XML: one `testcase` for each task, earlier attempts as `flakyFailure` or `rerunFailure`, and worker, attempts
-//! and class as properties. Written whole, beside its place, and then renamed.
+//! JUnit XML: one `testcase` for each task, named as users of its framework know it, earlier attempts as `flakyFailure` or
+//! `rerunFailure`, and worker, attempts and class as properties. Written whole, beside its place, and then renamed.
 
 mod case;
+mod program;
 mod pytest;
 
 use std::fs::File;
@@ -9,6 +10,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use muster_frameworks::Framework;
 use muster_proto::v1::{RunSummary, TaskRow};
 use quick_junit::TestSuite;
 
@@ -37,13 +39,14 @@ impl Junit {
         Ok(Self { path: path.to_owned(), temporary, file, suite: TestSuite::new(run_id) })
     }
 
-    /// Adds a task. `item` is what its framework calls it, empty for a command; `output` the complete one of its last
-    /// attempt that ended badly, where the row holds a part of it.
-    pub(crate) fn add(&mut self, row: &TaskRow, item: &str, output: Option<&[u8]>) {
-        self.suite.add_test_case(if item.is_empty() {
-            case::test_case(row)
-        } else {
-            pytest::test_case(row, item, output)
+    /// Adds a task of `run`. `item` is what its framework calls it, empty for a command; `output` the complete one of its
+    /// last attempt that ended badly, where the row holds a part of it.
+    pub(crate) fn add(&mut self, run: &RunSummary, row: &TaskRow, item: &str, output: Option<&[u8]>) {
+        let is_pytest = || run.options.as_ref().is_some_and(|options| options.framework == Framework::Pytest.name());
+        self.suite.add_test_case(match item {
+            "" => case::test_case(row),
+            item if is_pytest() => pytest::test_case(row, item, output),
+            item => program::test_case(row, item, output),
         });
     }
 
@@ -100,10 +103,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("junit.xml");
         let mut junit = Junit::create(&path, "k3m9p2xyz").expect("a writable directory");
-        rows.iter().for_each(|row| junit.add(row, "", None));
-        junit
-            .finish(&ended_run(Ledger { selected: 1, failed: 1, ..Default::default() }))
-            .expect("a writable directory");
+        let run = ended_run(Ledger { selected: 1, failed: 1, ..Default::default() });
+        rows.iter().for_each(|row| junit.add(&run, row, "", None));
+        junit.finish(&run).expect("a writable directory");
         let left: Vec<_> = std::fs::read_dir(dir.path()).expect("readable").collect();
         assert_eq!(left.len(), 1, "the temporary file is gone: {left:?}");
         std::fs::read_to_string(path).expect("it is there and UTF-8")

@@ -9,7 +9,8 @@ use std::time::Duration;
 use globset::Glob;
 use toml::{Table, Value};
 
-use super::{Adapter, ConfigError, Dialect, Parse, RESERVED, template};
+use super::{Adapter, ConfigError, Dialect, Parse, template};
+use crate::Framework;
 use crate::limits::{
     ADAPTER_BATCH_DEFAULT, ADAPTER_BATCH_ITEMS_MAX, ADAPTER_COMMAND_BYTES_MAX, ADAPTER_NAME_BYTES_MAX, ADAPTERS_MAX,
     CONFIG_FILE_BYTES_MAX, LIST_ANSWER_MAX,
@@ -76,8 +77,9 @@ impl<'a> Section<'a> {
             let shape = format!("letters, digits, `-`, `_` and `.`, at most {ADAPTER_NAME_BYTES_MAX}");
             return wrong(format!("is no name for an adapter: {shape}"));
         }
-        if RESERVED.contains(&name) {
-            return wrong(format!("an adapter cannot be called {}: these names are muster's own", RESERVED.join(", ")));
+        if Framework::named(name).is_some() {
+            let own = Framework::ALL.map(Framework::name).join(", ");
+            return wrong(format!("an adapter cannot be called {own}: these names are muster's own"));
         }
         match value.as_table() {
             Some(table) => Ok(Self { path, name, table }),

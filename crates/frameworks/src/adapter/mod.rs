@@ -22,9 +22,6 @@ pub use listing::{ListingError, list};
 /// The name of the file in a project's root.
 pub const CONFIG: &str = "muster.toml";
 
-/// Names that no adapter can have, because they mean something else to `--framework`.
-pub const RESERVED: [&str; 4] = ["cargo", "command", "go", "pytest"];
-
 /// A framework as `muster.toml` describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adapter {

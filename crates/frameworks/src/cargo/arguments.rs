@@ -2,6 +2,8 @@
 
 use std::ffi::{OsStr, OsString};
 
+use crate::refused::{Refused, refuse};
+
 /// Both halves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arguments {
@@ -14,14 +16,14 @@ pub struct Arguments {
 /// Options of the harness that say which tests are meant.
 const SELECTING: [&str; 4] = ["--exact", "--ignored", "--include-ignored", "--skip"];
 /// Options of `cargo test` that muster gives itself, or cannot take.
-const CARGO_REFUSED: [(&str, &str); 4] = [
+const CARGO_REFUSED: [Refused; 4] = [
     ("--no-run", "muster runs what it builds; cargo test --no-run builds only"),
     ("--message-format", "muster reads cargo's messages itself"),
     ("--no-fail-fast", "muster always goes on; --fail-fast before the -- stops at the first failure"),
     ("--test-threads", "say --slots before the --"),
 ];
 /// Options of the harness that mean nothing under muster, with what to say instead.
-const HARNESS_REFUSED: [(&str, &str); 5] = [
+const HARNESS_REFUSED: [Refused; 5] = [
     ("--test-threads", "say --slots before the --"),
     (
         "--nocapture",
@@ -45,23 +47,22 @@ impl Arguments {
         let cargo = halves.next().unwrap_or_default().to_vec();
         let harness = halves.next().unwrap_or_default().to_vec();
         for word in &cargo {
-            refuse(word, &CARGO_REFUSED)?;
+            refuse(&option_of(word), &CARGO_REFUSED)?;
         }
         let mut value_follows = false;
         for word in &harness {
             if std::mem::take(&mut value_follows) {
                 continue;
             }
-            refuse(word, &HARNESS_REFUSED)?;
-            let text = word.to_string_lossy();
-            let option = text.split('=').next().unwrap_or_default();
-            if option.starts_with('-') && !SELECTING.contains(&option) {
+            let option = option_of(word);
+            refuse(&option, &HARNESS_REFUSED)?;
+            if option.starts_with('-') && !SELECTING.contains(&option.as_str()) {
                 return Err(format!(
                     "{option} behind the second --: of the harness's options muster passes on {}",
                     SELECTING.join(", ")
                 ));
             }
-            value_follows = text == "--skip";
+            value_follows = word == "--skip";
         }
         Ok(Self { cargo, harness })
     }
@@ -72,13 +73,10 @@ impl Arguments {
     }
 }
 
-fn refuse(word: &OsStr, refused: &[(&str, &str)]) -> Result<(), String> {
+/// An option without its value.
+fn option_of(word: &OsStr) -> String {
     let text = word.to_string_lossy();
-    let option = text.split('=').next().unwrap_or_default();
-    match refused.iter().find(|(refused, _)| *refused == option) {
-        Some((option, instead)) => Err(format!("{option} cannot be given to muster: {instead}")),
-        None => Ok(()),
-    }
+    text.split_once('=').map_or(&*text, |(option, _)| option).to_owned()
 }
 
 #[cfg(test)]

@@ -36,7 +36,14 @@ struct Message {
     package_id: Option<String>,
     manifest_path: Option<String>,
     target: Option<Target>,
+    profile: Option<Profile>,
     executable: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Profile {
+    /// Built to be run as a test, whatever harness it has.
+    test: bool,
 }
 
 #[derive(Deserialize)]
@@ -45,11 +52,11 @@ struct Target {
     name: String,
 }
 
-/// Reads one line; the path of a program, and what it is. `None` for messages about other things and for what is no
-/// message.
+/// Reads one line; the path of a test program, and what it is. `None` for messages about other things, such as binaries
+/// that tests only start, and for what is no message.
 pub fn read(line: &str) -> Option<(String, Artifact)> {
     let message: Message = serde_json::from_str(line).ok()?;
-    if message.reason != "compiler-artifact" {
+    if message.reason != "compiler-artifact" || !message.profile?.test {
         return None;
     }
     let (manifest, target) = (message.manifest_path?, message.target?);
@@ -90,6 +97,7 @@ mod tests {
         let (path, artifact) = read(line).expect("a program");
         assert_eq!((path.as_str(), artifact.program_name().as_str()), ("/t/test_buf-1", "bytes::test_buf"));
         assert_eq!(read(&line.replace("compiler-artifact", "other")), None);
+        assert_eq!(read(&line.replace("\"test\":true", "\"test\":false")), None, "nothing that cargo test runs");
         assert_eq!(read("running 3 tests"), None);
     }
 

@@ -1,6 +1,6 @@
 //! From a project to a list of its tests: cargo builds, programs list.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -13,12 +13,20 @@ use muster_proto::Bytes;
 use muster_proto::v1::{CommandSpec, EnvVar, TestProgram};
 
 use super::arguments::Arguments;
-use super::artifacts::{self, Artifact, Artifacts};
+use super::artifacts::{self, Artifacts};
 use super::capture::{self, FILE_VARIABLE, REAL_RUSTDOC_VARIABLE, RUSTDOC, Start};
 use super::listing::list_all;
 use super::manifest::{Harness, harness_of};
-use super::user_runner::Surroundings;
+use super::user_runner::{Surroundings, runner_variable};
 use crate::programs::{Listing, Test, Whole, program_name, variable};
+
+/// Options of rustdoc: by way of which program tests are run, and a word for that program.
+const RUNTOOL: &str = "--test-runtool";
+const RUNTOOL_ARG: &str = "--test-runtool-arg";
+/// This program, by a name that has no space.
+const RUNNER: &str = "runner";
+/// Variables that are for the noting, besides those of runners.
+const OURS: [&str; 3] = [REAL_RUSTDOC_VARIABLE, "RUSTDOC", "CARGO_TERM_COLOR"];
 
 /// What is to be listed.
 #[derive(Debug)]
@@ -67,14 +75,26 @@ pub enum CargoError {
         /// What stands there.
         target: String,
     },
-    /// Cargo started programs, but not by way of muster.
+    /// Cargo has built programs, and not started them by way of muster: their tests would be missing.
     #[error(
-        "cargo ran {0} test programs by itself, for a target that muster did not expect: name it with -- --target TRIPLE"
+        "cargo ran {count} test programs by itself, {first} among them: is it for a target that muster did not expect? \
+         Then name it with -- --target TRIPLE"
     )]
-    NotCaptured(usize),
+    NotCaptured {
+        /// How many.
+        count: usize,
+        /// One of them.
+        first: String,
+    },
+    /// Cargo started a program, and has not said what it is.
+    #[error("cargo ran {0}, and has not said that it has built it: muster does not know whose tests it holds")]
+    NotBuilt(String),
     /// Text was expected.
     #[error("{0} is not UTF-8, which muster needs of what it tells cargo")]
     NotText(String),
+    /// A word of a runner cannot have a space.
+    #[error("{} has a space in its path, which cargo takes for the end of a word: set TMPDIR to another directory", .0.display())]
+    Space(PathBuf),
     /// Files could not be written or read.
     #[error("what cargo does cannot be noted in {}: {source}", .path.display())]
     Io {
@@ -100,19 +120,24 @@ pub fn collect(request: &Request<'_>, tell: &mut dyn FnMut(&[u8])) -> Result<Lis
     let notes = request.dir.join("starts");
     let io_error = |source| CargoError::Io { path: request.dir.to_owned(), source };
     File::create(&notes).map_err(io_error)?;
-    let rustdoc = request.dir.join(RUSTDOC);
-    std::os::unix::fs::symlink(request.capture.0, &rustdoc).map_err(io_error)?;
-    let mut command = cargo(request, &triples)?;
+    let (rustdoc, runner) = (request.dir.join(RUSTDOC), request.dir.join(RUNNER));
+    for name in [&rustdoc, &runner] {
+        std::os::unix::fs::symlink(request.capture.0, name).map_err(io_error)?;
+    }
+    let runner = runner_words(&runner, request.capture.1)?;
+    let runner_variables: Vec<String> = triples.iter().map(|triple| runner_variable(triple)).collect();
+    let mut command = cargo(request);
     command.env(FILE_VARIABLE, &notes).env("RUSTDOC", &rustdoc);
+    command.envs(runner_variables.iter().map(|variable| (variable, &runner)));
     if let Some(real) = std::env::var_os("RUSTDOC") {
         command.env(REAL_RUSTDOC_VARIABLE, real);
     }
     let artifacts = run(command, tell)?;
     let starts = capture::noted(&notes).map_err(io_error)?;
-    if starts.iter().all(|start| start.program.is_none()) && !artifacts.is_empty() {
-        return Err(CargoError::NotCaptured(artifacts.len()));
-    }
-    assemble(&starts, &artifacts, &user_runner, request.isolate)
+    all_captured(&starts, &artifacts)?;
+    let ours: Vec<&str> = OURS.into_iter().chain(runner_variables.iter().map(String::as_str)).collect();
+    let assembly = Assembly { artifacts: &artifacts, user_runner: &user_runner, ours: &ours, isolate: request.isolate };
+    assembly.listing(&starts)
 }
 
 fn texts(words: &[OsString]) -> Result<Vec<String>, CargoError> {
@@ -121,16 +146,19 @@ fn texts(words: &[OsString]) -> Result<Vec<String>, CargoError> {
     words.iter().map(text).collect()
 }
 
-fn cargo(request: &Request<'_>, triples: &[String]) -> Result<Command, CargoError> {
-    let (program, word) = request.capture;
-    let program = program.to_str().ok_or_else(|| CargoError::NotText(program.display().to_string()))?;
-    // What JSON takes for an array of strings TOML does, too.
-    let runner = serde_json::to_string(&[program, word]).unwrap_or_default();
+/// muster, as a target's runner: a variable holds words with spaces between them, and overrides a file, whether that has a
+/// string or an array.
+fn runner_words(program: &Path, word: &str) -> Result<String, CargoError> {
+    let path = program.to_str().ok_or_else(|| CargoError::NotText(program.display().to_string()))?;
+    if path.contains(char::is_whitespace) {
+        return Err(CargoError::Space(program.to_owned()));
+    }
+    Ok(format!("{path} {word}"))
+}
+
+fn cargo(request: &Request<'_>) -> Command {
     let mut command = Command::new("cargo");
     command.args(["test", "--no-fail-fast", "--message-format", "json-render-diagnostics"]);
-    for triple in triples {
-        command.arg("--config").arg(format!("target.{triple}.runner={runner}"));
-    }
     if let Some(manifest) = request.manifest {
         command.arg("--manifest-path").arg(manifest);
     }
@@ -139,7 +167,7 @@ fn cargo(request: &Request<'_>, triples: &[String]) -> Result<Command, CargoErro
         command.env("CARGO_TERM_COLOR", "always");
     }
     command.current_dir(request.cwd).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    Ok(command)
+    command
 }
 
 enum Line {
@@ -189,83 +217,100 @@ fn is_of_interest(line: &[u8]) -> bool {
     !matches!(first, None | Some("Running" | "Doc-tests" | "Finished" | "Executable"))
 }
 
-fn assemble(
-    starts: &[Start],
-    artifacts: &Artifacts,
-    user_runner: &[String],
+/// Every test program that was built was started, and by way of muster.
+fn all_captured(starts: &[Start], artifacts: &Artifacts) -> Result<(), CargoError> {
+    let started: BTreeSet<&str> = starts.iter().filter_map(|start| start.program.as_deref()).collect();
+    let mut missing = artifacts.iter().filter(|(path, _)| !started.contains(path.as_str()));
+    match missing.next() {
+        Some((_, first)) => Err(CargoError::NotCaptured { count: 1 + missing.count(), first: first.program_name() }),
+        None => Ok(()),
+    }
+}
+
+/// What a list of starts is read with.
+struct Assembly<'a> {
+    artifacts: &'a Artifacts,
+    user_runner: &'a [String],
+    /// Variables that are for the noting.
+    ours: &'a [&'a str],
     isolate: bool,
-) -> Result<Listing, CargoError> {
-    let mut listing = Listing::default();
-    let mut to_list = Vec::new();
-    for start in starts {
-        let Some(program) = &start.program else {
-            listing.wholes.push(doc_tests(start));
-            continue;
-        };
-        let artifact = artifacts.get(program);
-        let name = artifact.map_or_else(|| file_name(program), Artifact::program_name);
-        let argv: Vec<String> = user_runner.iter().chain([program]).cloned().collect();
-        let harness = artifact.map_or(Harness::Standard, harness_of);
-        if harness == Harness::Unknown {
-            let argv = argv.iter().chain(&start.args);
-            listing.wholes.push(Whole { name, command: command(argv, start) });
-            continue;
+}
+
+impl Assembly<'_> {
+    fn listing(&self, starts: &[Start]) -> Result<Listing, CargoError> {
+        let mut listing = Listing::default();
+        let mut to_list = Vec::new();
+        for start in starts {
+            let Some(program) = &start.program else {
+                listing.wholes.push(self.doc_tests(start));
+                continue;
+            };
+            let artifact = self.artifacts.get(program).ok_or_else(|| CargoError::NotBuilt(program.clone()))?;
+            let name = artifact.program_name();
+            let argv: Vec<String> = self.user_runner.iter().chain([program]).cloned().collect();
+            let harness = harness_of(artifact);
+            if harness == Harness::Unknown {
+                let argv = argv.iter().chain(&start.args);
+                listing.wholes.push(Whole { name, command: self.command(argv, start) });
+                continue;
+            }
+            let dialect = if harness == Harness::Standard { "libtest" } else { "exit-code" }.to_owned();
+            let running = Arguments::running(&start.args).cloned();
+            let program = TestProgram {
+                name: program_name(&name, &listing.programs),
+                argv: argv.iter().cloned().chain(running).collect(),
+                cwd: start.cwd.clone(),
+                env: start.added(self.ours).map(|(key, value)| variable(key, value)).collect(),
+                dialect,
+                alone: self.isolate,
+                together: false,
+            };
+            listing.programs.push(program);
+            to_list.push((start, argv));
         }
-        let dialect = if harness == Harness::Standard { "libtest" } else { "exit-code" }.to_owned();
-        let running = Arguments::running(&start.args).cloned();
-        let program = TestProgram {
-            name: program_name(&name, &listing.programs),
-            argv: argv.iter().cloned().chain(running).collect(),
-            cwd: start.cwd.clone(),
-            env: start.added(&OURS).map(|(key, value)| variable(key, value)).collect(),
-            dialect,
-            alone: isolate,
-            together: false,
-        };
-        listing.programs.push(program);
-        to_list.push((start, argv));
+        for (program, tests) in list_all(&to_list)?.into_iter().enumerate() {
+            listing.tests.extend(tests.into_iter().map(|name| Test { program, name, group: 0 }));
+        }
+        Ok(listing)
     }
-    for (program, tests) in list_all(&to_list)?.into_iter().enumerate() {
-        listing.tests.extend(tests.into_iter().map(|name| Test { program, name, group: 0 }));
-    }
-    Ok(listing)
-}
 
-fn file_name(program: &str) -> String {
-    Path::new(program).file_name().map_or_else(|| program.to_owned(), |name| name.to_string_lossy().into_owned())
-}
-
-/// Variables that are for the noting.
-const OURS: [&str; 3] = [REAL_RUSTDOC_VARIABLE, "RUSTDOC", "CARGO_TERM_COLOR"];
-
-fn command<'a>(argv: impl Iterator<Item = &'a String>, start: &Start) -> CommandSpec {
-    let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-    CommandSpec {
-        argv: argv.map(|word| bytes(word)).collect(),
-        cwd: bytes(&start.cwd),
-        env: start.added(&OURS).map(|(key, value)| EnvVar { key: bytes(key), value: bytes(value) }).collect(),
-    }
-}
-
-/// The documentation tests of a package, which rustdoc builds and runs by itself.
-fn doc_tests(start: &Start) -> Whole {
-    let rustdoc = std::env::var("RUSTDOC").unwrap_or_else(|_| RUSTDOC.to_owned());
-    let mut argv = vec![rustdoc];
-    let mut words = start.args.iter();
-    while let Some(word) = words.next() {
-        // By way of which programs are run: muster notes nothing any more.
-        match word.as_str() {
-            "--test-runtool" | "--test-runtool-arg" => drop(words.next()),
-            word if word.starts_with("--test-runtool") => {}
-            _ => argv.push(word.clone()),
+    fn command<'a>(&self, argv: impl Iterator<Item = &'a String>, start: &Start) -> CommandSpec {
+        let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        CommandSpec {
+            argv: argv.map(|word| bytes(word)).collect(),
+            cwd: bytes(&start.cwd),
+            env: start.added(self.ours).map(|(key, value)| EnvVar { key: bytes(key), value: bytes(value) }).collect(),
         }
     }
-    let package = start.env.iter().find(|(key, _)| key == "CARGO_PKG_NAME").map_or("", |(_, name)| name.as_str());
-    Whole { name: format!("{package} doc-tests"), command: command(argv.iter(), start) }
+
+    /// The documentation tests of a package, which rustdoc builds and runs by itself. Where it was told to run them by way of
+    /// muster, it is told the user's own runner, or none.
+    fn doc_tests(&self, start: &Start) -> Whole {
+        let rustdoc = std::env::var("RUSTDOC").unwrap_or_else(|_| RUSTDOC.to_owned());
+        let mut argv = vec![rustdoc];
+        let mut words = start.args.iter();
+        while let Some(word) = words.next() {
+            let (option, is_whole) = word.split_once('=').map_or((word.as_str(), false), |(option, _)| (option, true));
+            if option != RUNTOOL && option != RUNTOOL_ARG {
+                argv.push(word.clone());
+                continue;
+            }
+            if !is_whole {
+                words.next();
+            }
+            if option == RUNTOOL {
+                let options = std::iter::once(RUNTOOL).chain(std::iter::repeat(RUNTOOL_ARG));
+                argv.extend(options.zip(self.user_runner).flat_map(|(option, word)| [option.to_owned(), word.clone()]));
+            }
+        }
+        let package = start.env.iter().find(|(key, _)| key == "CARGO_PKG_NAME").map_or("", |(_, name)| name.as_str());
+        Whole { name: format!("{package} doc-tests"), command: self.command(argv.iter(), start) }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::artifacts::Artifact;
     use super::*;
 
     #[test]
@@ -284,9 +329,48 @@ mod tests {
             cwd: "/w".into(),
             env: vec![("CARGO_PKG_NAME".into(), "p".into()), ("CARGO_PKG_X".into(), "new".into())],
         };
-        let Whole { name, command } = doc_tests(&start);
+        let Whole { name, command } = assembly(&Artifacts::new(), &[]).doc_tests(&start);
         assert_eq!(name, "p doc-tests");
         assert_eq!(command.argv[1..], ["--test", "src/lib.rs", "--edition=2021"]);
         assert!(command.env.iter().any(|variable| variable.key == "CARGO_PKG_X"));
+
+        let user_runner = ["qemu", "-L", "/"].map(str::to_owned);
+        let Whole { command, .. } = assembly(&Artifacts::new(), &user_runner).doc_tests(&start);
+        let runner = ["--test-runtool", "qemu", "--test-runtool-arg", "-L", "--test-runtool-arg", "/"];
+        let wanted: Vec<&str> = ["--test", "src/lib.rs"].into_iter().chain(runner).chain(["--edition=2021"]).collect();
+        assert_eq!(command.argv[1..], wanted, "as cargo would have it");
+    }
+
+    fn assembly<'a>(artifacts: &'a Artifacts, user_runner: &'a [String]) -> Assembly<'a> {
+        Assembly { artifacts, user_runner, ours: &OURS, isolate: false }
+    }
+
+    fn artifacts(programs: &[&str]) -> Artifacts {
+        let text = |text: &str| text.to_owned();
+        let artifact = |target: &str| Artifact {
+            package: text("p"),
+            manifest: text("/w/Cargo.toml"),
+            kind: text("test"),
+            target: text(target),
+        };
+        programs.iter().map(|name| (format!("/t/{name}"), artifact(name))).collect()
+    }
+
+    fn start(program: Option<&str>) -> Start {
+        Start { program: program.map(|name| format!("/t/{name}")), ..Start::default() }
+    }
+
+    #[test]
+    fn a_program_that_cargo_ran_by_itself_is_an_error_though_others_went_through_muster() {
+        let starts = [start(Some("a")), start(None)];
+        all_captured(&starts, &artifacts(&["a"])).expect("all of them");
+        let error = all_captured(&starts, &artifacts(&["a", "b", "c"])).expect_err("two are missing").to_string();
+        assert!(error.contains("ran 2 test programs") && error.contains("p::b among"), "{error}");
+    }
+
+    #[test]
+    fn a_program_of_which_nothing_is_known_is_an_error() {
+        let error = assembly(&artifacts(&["a"]), &[]).listing(&[start(Some("b"))]).expect_err("b is not known");
+        assert!(matches!(&error, CargoError::NotBuilt(program) if program == "/t/b"), "{error}");
     }
 }

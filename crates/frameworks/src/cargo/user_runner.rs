@@ -73,12 +73,9 @@ impl Surroundings<'_> {
     /// # Errors
     /// For a runner that is meant for whatever fits a condition: which those are only cargo knows.
     pub(super) fn runner(&self, triples: &[String]) -> Result<Vec<String>, CargoError> {
-        let in_variable = |triple: &String| {
-            let name = format!("CARGO_TARGET_{}_RUNNER", triple.to_uppercase().replace(['-', '.'], "_"));
-            (self.variable)(&name)
-        };
+        let in_variable = |triple: &String| (self.variable)(&runner_variable(triple));
         if let Some(runner) = triples.iter().find_map(in_variable) {
-            return Ok(runner.split_whitespace().map(str::to_owned).collect());
+            return Ok(words(&Value::String(runner), Some(self.cwd)));
         }
         for Config { path, table } in self.configs() {
             for (target, settings) in table.get("target").and_then(Value::as_table).into_iter().flatten() {
@@ -87,7 +84,7 @@ impl Surroundings<'_> {
                     return Err(CargoError::Runner { path, target: target.clone() });
                 }
                 if triples.contains(target) {
-                    return Ok(words(runner, &path));
+                    return Ok(words(runner, path.parent().and_then(Path::parent)));
                 }
             }
         }
@@ -95,14 +92,20 @@ impl Surroundings<'_> {
     }
 }
 
-/// A program with a slash in its name is relative to the directory that holds `.cargo`.
-fn words(runner: &Value, config: &Path) -> Vec<String> {
+/// The variable that says a target's runner, whatever shape that has in a file.
+pub(super) fn runner_variable(triple: &str) -> String {
+    format!("CARGO_TARGET_{}_RUNNER", triple.to_uppercase().replace(['-', '.'], "_"))
+}
+
+/// A program with a slash in its name is relative to `base`: the directory that holds `.cargo`, and for a variable the
+/// working directory.
+fn words(runner: &Value, base: Option<&Path>) -> Vec<String> {
     let mut words: Vec<String> = match runner {
         Value::String(line) => line.split_whitespace().map(str::to_owned).collect(),
         Value::Array(all) => all.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
         _ => Vec::new(),
     };
-    if let (Some(program), Some(base)) = (words.first_mut(), config.parent().and_then(Path::parent))
+    if let (Some(program), Some(base)) = (words.first_mut(), base)
         && program.contains('/')
     {
         *program = base.join(&*program).to_string_lossy().into_owned();
@@ -136,6 +139,11 @@ mod tests {
         let variable = ("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", "qemu -L /");
         with(config, &[variable], |surroundings, _| {
             assert_eq!(surroundings.runner(&triple).expect("a runner"), ["qemu", "-L", "/"]);
+        });
+        let variable = (variable.0, "../run");
+        with(config, &[variable], |surroundings, base| {
+            let program = base.join("b/../run").to_string_lossy().into_owned();
+            assert_eq!(surroundings.runner(&triple).expect("a runner"), [program], "programs start elsewhere");
         });
         with("[target.'cfg(unix)']\nrunner = \"x\"\n", &[], |surroundings, _| {
             assert!(surroundings.runner(&triple).is_err_and(|error| error.to_string().contains("cfg(unix)")));

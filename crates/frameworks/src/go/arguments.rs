@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use super::pattern::{alternatives, split};
+use crate::refused::{Refused, refuse};
 
 /// What was said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,43 +27,43 @@ const MEASURES: &str = "muster runs tests; measuring is for go test";
 const PROFILES: &str = "the tests of a package run in several processes, and each would write the same file";
 const COVERS: &str = "muster does not gather the coverage of the processes in which it runs a package";
 /// Flags that muster gives itself, or cannot take, and why.
-const REFUSED: [(&str, &str); 36] = [
-    ("c", "muster runs what it builds"),
-    ("o", "muster runs what it builds"),
-    ("exec", "muster gives it to go test itself"),
-    ("n", "muster runs what it builds"),
-    ("i", "muster runs what it builds"),
-    ("json", READS),
-    ("v", READS),
-    ("list", "muster lists by itself; -run selects"),
-    ("count", "each test runs once; --retries before the -- says when to run it again"),
-    ("failfast", "say --fail-fast before the --"),
-    ("cpu", "it makes several tests of one; run muster once for each"),
-    ("bench", MEASURES),
-    ("benchtime", MEASURES),
-    ("benchmem", MEASURES),
-    ("fuzz", "muster runs the seeds of fuzz tests; looking for new ones is for go test"),
-    ("fuzztime", "muster runs the seeds of fuzz tests; looking for new ones is for go test"),
-    ("fuzzminimizetime", "muster runs the seeds of fuzz tests; looking for new ones is for go test"),
-    ("fuzzcachedir", "muster runs the seeds of fuzz tests; looking for new ones is for go test"),
-    ("fuzzworker", "muster runs the seeds of fuzz tests; looking for new ones is for go test"),
-    ("cover", COVERS),
-    ("covermode", COVERS),
-    ("coverpkg", COVERS),
-    ("coverprofile", COVERS),
-    ("gocoverdir", COVERS),
-    ("cpuprofile", PROFILES),
-    ("memprofile", PROFILES),
-    ("memprofilerate", PROFILES),
-    ("blockprofile", PROFILES),
-    ("blockprofilerate", PROFILES),
-    ("mutexprofile", PROFILES),
-    ("mutexprofilefraction", PROFILES),
-    ("outputdir", PROFILES),
-    ("trace", PROFILES),
-    ("testlogfile", PROFILES),
-    ("artifacts", PROFILES),
-    ("h", "go help test says what go test takes"),
+const REFUSED: [Refused; 36] = [
+    ("-c", "muster runs what it builds"),
+    ("-o", "muster runs what it builds"),
+    ("-exec", "muster gives it to go test itself"),
+    ("-n", "muster runs what it builds"),
+    ("-i", "muster runs what it builds"),
+    ("-json", READS),
+    ("-v", READS),
+    ("-list", "muster lists by itself; -run selects"),
+    ("-count", "each test runs once; --retries before the -- says when to run it again"),
+    ("-failfast", "say --fail-fast before the --"),
+    ("-cpu", "it makes several tests of one; run muster once for each"),
+    ("-bench", MEASURES),
+    ("-benchtime", MEASURES),
+    ("-benchmem", MEASURES),
+    ("-fuzz", "muster runs the seeds of fuzz tests; looking for new ones is for go test"),
+    ("-fuzztime", "muster runs the seeds of fuzz tests; looking for new ones is for go test"),
+    ("-fuzzminimizetime", "muster runs the seeds of fuzz tests; looking for new ones is for go test"),
+    ("-fuzzcachedir", "muster runs the seeds of fuzz tests; looking for new ones is for go test"),
+    ("-fuzzworker", "muster runs the seeds of fuzz tests; looking for new ones is for go test"),
+    ("-cover", COVERS),
+    ("-covermode", COVERS),
+    ("-coverpkg", COVERS),
+    ("-coverprofile", COVERS),
+    ("-gocoverdir", COVERS),
+    ("-cpuprofile", PROFILES),
+    ("-memprofile", PROFILES),
+    ("-memprofilerate", PROFILES),
+    ("-blockprofile", PROFILES),
+    ("-blockprofilerate", PROFILES),
+    ("-mutexprofile", PROFILES),
+    ("-mutexprofilefraction", PROFILES),
+    ("-outputdir", PROFILES),
+    ("-trace", PROFILES),
+    ("-testlogfile", PROFILES),
+    ("-artifacts", PROFILES),
+    ("-h", "go help test says what go test takes"),
 ];
 /// Flags that have no value behind a space.
 const WITHOUT_VALUE: [&str; 13] = [
@@ -106,9 +107,7 @@ impl Arguments {
                 Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
                 None => (flag.to_owned(), None),
             };
-            if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
-                return Err(format!("-{name} cannot be given to muster: {why}"));
-            }
+            refuse(&format!("-{name}"), &REFUSED)?;
             read.flags.push(word);
             if value.is_none() && !WITHOUT_VALUE.contains(&name.as_str()) {
                 value = words.next();

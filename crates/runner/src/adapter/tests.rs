@@ -185,7 +185,7 @@ fn a_file_of_results_is_read_at_the_end_and_only_that_of_this_process() {
         &[
             "sh",
             "-c",
-            "test ! -e $2; echo \"<testsuite><testcase name='$1'/></testsuite>\" > out/0.xml",
+            "test ! -e $2; echo \"<testsuite><testcase name='$1'/></testsuite>\" > out/{slot}.xml",
             "sh",
             "{id}",
             "{results}",

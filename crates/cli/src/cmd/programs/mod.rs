@@ -10,8 +10,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use muster_frameworks::BATCH_PLUGIN;
 use muster_frameworks::programs::{self, Listing};
+use muster_frameworks::{BATCH_PLUGIN, Framework};
 use muster_proto::Bytes;
 use muster_proto::v1::{EnvVar, RunOptions, RunnerSpec, TaskSpec};
 
@@ -25,10 +25,6 @@ use crate::report::{hints, sanitise};
 pub(crate) const CAPTURE: &str = "capture";
 /// The same for Go.
 pub(crate) const CAPTURE_GO: &str = "capture-go";
-
-/// Names of frameworks, as `--framework` has them.
-pub(super) const CARGO: &str = "cargo";
-pub(super) const GO: &str = "go";
 
 /// What is asked of a framework: also kept with the run, so that it can be asked again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,10 +62,10 @@ impl Asked {
 
     /// `cargo test --lib`.
     fn description(&self) -> String {
-        let (head, path_option) = match self.framework.as_str() {
-            CARGO => ("cargo test", Some("--manifest-path")),
-            GO => ("go test", None),
-            other => (other, None),
+        let (head, path_option) = match Framework::named(&self.framework) {
+            Some(Framework::Cargo) => ("cargo test", Some("--manifest-path")),
+            Some(Framework::Go) => ("go test", None),
+            _ => (self.framework.as_str(), None),
         };
         let path = self.path.iter().map(|path| path.clone().into_os_string());
         let path = path_option.filter(|_| self.path.is_some()).map(OsString::from).into_iter().chain(path);
@@ -109,7 +105,7 @@ pub(super) async fn select(place: &Place, cwd: &Path, asked: Asked) -> Result<Se
 /// `cargo · 1,080 tests of 14 programs, 1 doc-test program (0.31 s)`. An adapter is the one program of its tests.
 fn headline(framework: &str, listing: &Listing, seconds: f64) -> String {
     let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-    if framework != CARGO {
+    if framework != Framework::Cargo.name() {
         return format!("{framework} · {} listed in {seconds:.2} s", counted(listing.tests.len(), "test"));
     }
     let mut text = format!(
@@ -124,9 +120,9 @@ fn headline(framework: &str, listing: &Listing, seconds: f64) -> String {
 }
 
 fn list(place: &Place, cwd: &Path, asked: &Asked) -> Result<Listing, Failure> {
-    match asked.framework.as_str() {
-        CARGO => cargo::list(cwd, asked),
-        GO => go::list(place, cwd, asked),
+    match Framework::named(&asked.framework) {
+        Some(Framework::Cargo) => cargo::list(cwd, asked),
+        Some(Framework::Go) => go::list(place, cwd, asked),
         _ => adapter::list(asked),
     }
 }
@@ -159,7 +155,7 @@ mod tests {
     #[test]
     fn what_was_asked_is_kept_with_the_run() {
         let asked = Asked {
-            framework: CARGO.into(),
+            framework: Framework::Cargo.name().into(),
             path: Some("/w/Cargo.toml".into()),
             isolate: true,
             words: vec!["--lib".into(), "--".into()],

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use muster_frameworks::pytest::names;
 use muster_proto::v1::{Attempt, AttemptReport, Outcome, TaskResult, TaskRow};
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestRerun};
 
@@ -20,6 +21,20 @@ pub(super) fn test_case(row: &TaskRow) -> TestCase {
     }
     add_properties(&mut case, row);
     case
+}
+
+/// What its framework says of a test: where it is, and what it recorded itself.
+pub(super) fn add_detail(case: &mut TestCase, report: &AttemptReport) {
+    let Some(detail) = &report.detail else { return };
+    if !detail.file.is_empty() {
+        case.extra.insert("file".into(), names::xml(&detail.file).into());
+    }
+    if detail.line > 0 {
+        case.extra.insert("line".into(), detail.line.to_string().into());
+    }
+    for own in &detail.properties {
+        case.add_property((names::xml(&own.key).as_str(), names::xml(&own.value).as_str()));
+    }
 }
 
 /// What muster knows beyond what the format has a place for.

@@ -26,16 +26,8 @@ pub(super) fn test_case(row: &TaskRow, item: &str, output: Option<&[u8]>) -> Tes
     if !text.err.is_empty() {
         test.set_system_err(text.err.as_str());
     }
-    if let Some(detail) = last.and_then(|report| report.detail.as_ref()) {
-        if !detail.file.is_empty() {
-            test.extra.insert("file".into(), names::xml(&detail.file).into());
-        }
-        if detail.line > 0 {
-            test.extra.insert("line".into(), detail.line.to_string().into());
-        }
-        for own in &detail.properties {
-            test.add_property((names::xml(&own.key).as_str(), names::xml(&own.value).as_str()));
-        }
+    if let Some(report) = last {
+        case::add_detail(&mut test, report);
     }
     case::add_properties(&mut test, row);
     test
@@ -145,6 +137,7 @@ fn captured(line: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use muster_frameworks::Framework;
     use muster_proto::v1::{KeyValue, Ledger, TestDetail};
 
     use super::super::Junit;
@@ -171,8 +164,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("junit.xml");
         let mut junit = Junit::create(&path, "k3m9p2xyz").expect("a writable directory");
-        rows.iter().for_each(|(row, item)| junit.add(row, item, None));
-        junit.finish(&ended_run(Ledger { selected: 1, ..Default::default() })).expect("a writable directory");
+        let mut run = ended_run(Ledger { selected: 1, ..Default::default() });
+        run.options.get_or_insert_default().framework = Framework::Pytest.name().into();
+        rows.iter().for_each(|(row, item)| junit.add(&run, row, item, None));
+        junit.finish(&run).expect("a writable directory");
         std::fs::read_to_string(path).expect("it is there and UTF-8")
     }
 

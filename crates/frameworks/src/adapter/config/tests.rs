@@ -62,7 +62,7 @@ fn a_file_without_adapters_is_fine_and_one_with_something_else_is_not() {
         ("adapters = 3", "no table"),
         ("[adapters", "muster.toml is not TOML: TOML parse error at line 1"),
         ("[adapters]\nbats = 3", "adapters.bats: is an integer, not a table"),
-        ("[adapters.pytest]", "cannot be called cargo, command, go, pytest"),
+        ("[adapters.pytest]", "cannot be called cargo, go, pytest, command"),
         ("[adapters.'a b']", "adapters.a b: is no name"),
         ("[adapters.\"\\u001b\"]", "adapters.\\x1b: is no name"),
     ] {

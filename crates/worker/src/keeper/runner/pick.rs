@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use muster_frameworks::programs;
 use muster_proto::v1::Start;
 
 /// A runner that asks.
@@ -63,9 +64,9 @@ pub(super) fn share(queue: &VecDeque<Start>, first: usize, takes: usize, parts: 
     chosen
 }
 
-/// The name of the program whose test it is, where a run has programs: the first word.
+/// The name of the program whose test it is, where a run has programs.
 pub(super) fn program_of(start: &Start) -> &str {
-    start.item.split(' ').next().unwrap_or_default()
+    programs::of_item(&start.item).0
 }
 
 /// A test that shares its process with others.
