@@ -10,6 +10,7 @@ use muster_raft::{Disk, RealDisk};
 
 use crate::clock::{Clock, SystemClock};
 use crate::forward::Channels;
+use crate::guard::Guard;
 use crate::limits::{TICKS_PER_HEARTBEAT, WATCH_STALL_MS_MAX};
 
 /// Settings of a coordinator.
@@ -33,6 +34,8 @@ pub struct Config {
     pub clock: Arc<dyn Clock>,
     /// Ways to the other coordinators; a node that runs alone has none.
     pub channels: Option<Arc<dyn Channels>>,
+    /// Who may call what; without one, whoever can connect may call everything.
+    pub guard: Option<Arc<Guard>>,
 }
 
 impl Config {
@@ -48,6 +51,7 @@ impl Config {
             disk: Arc::new(RealDisk),
             clock: Arc::new(SystemClock::new()),
             channels: None,
+            guard: None,
         }
     }
 

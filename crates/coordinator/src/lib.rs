@@ -12,6 +12,7 @@
 //! | [`recover`], [`take_over`] | after a death of the host; after a change of leaders |
 //! | [`serve`] | gRPC over whatever stream of connections the host brings |
 //! | [`listen`] | one port for peers, clients and workers |
+//! | [`guard`] | who may call what |
 //! | [`forward`] | what another node must answer goes there |
 //!
 //! Deliberately absent: any state that a new leader would miss. What is here is soft; what must last is in the
@@ -29,6 +30,7 @@ mod deadlines;
 mod effects;
 mod feed;
 mod forward;
+mod guard;
 pub mod limits;
 pub mod listen;
 mod main_loop;
@@ -54,6 +56,7 @@ pub use config::{Config, LocalRecovery};
 pub use consensus::{ClusterChange, Consensus, ConsensusStatus, Leadership, ProposeError};
 pub use coordinator::{Coordinator, StartError, start};
 pub use forward::Channels;
+pub use guard::{Caller, Guard};
 pub use recover::RecoverError;
 pub use serve::ServeError;
 

@@ -25,6 +25,8 @@ pub const ACCEPTED_MAX: usize = 128;
 pub const TCP_CONNECTIONS_MAX: usize = 1_024;
 /// How long a new connection may take to say what it is for, in milliseconds.
 pub const FIRST_BYTES_MS_MAX: u64 = 5_000;
+/// Connections that are served at one time, on the port of the network: what the callers that say nothing can hold.
+pub const SERVED_CONNECTIONS_MAX: usize = 4_096;
 /// A connection over which nothing came for so long is asked for a sign of life, in milliseconds.
 pub const KEEPALIVE_MS: u64 = 2_000;
 /// Time for that sign, in milliseconds.
@@ -103,6 +105,7 @@ pub const ARCHIVE_SHUTDOWN_MS_MAX: u64 = 2_000;
 pub const SHUTDOWN_MS_MAX: u64 = 2_000;
 
 const _: () = {
+    assert!(TCP_CONNECTIONS_MAX < SERVED_CONNECTIONS_MAX);
     assert!(ENTRY_BYTES_MAX + wire::MESSAGE_BYTES_MAX < raft::ENTRY_BYTES_MAX, "one more command always fits");
     assert!(ENTRY_BYTES_MAX < PENDING_BYTES_MAX && ENTRY_COMMANDS_MAX <= PENDING_COMMANDS_MAX);
     assert!(INBOX_BATCH_EVENTS_MAX <= INBOX_EVENTS_MAX);

@@ -1,6 +1,8 @@
 //! One port for everything: what a new connection says first tells a coordinator's peer from everybody else.
 //!
-//! Eight bytes decide. Both a peer and a client of HTTP say that much at once; a connection that does not is dropped.
+//! Eight bytes decide. Both a peer and a client of HTTP say that much at once; a connection that does not is dropped. With
+//! TLS they are said inside it, and those of a peer count only from the holder of a node's certificate: without one, not a
+//! byte reaches the peer protocol. The handshake and the eight bytes have one time limit together.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,29 +11,44 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use muster_identity::{CertificateRole, Tls, TlsStream};
 use muster_raft::{PEER_MAGIC, PeerStream, RaftHandle};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
-use crate::limits::{ACCEPTED_MAX, FIRST_BYTES_MS_MAX, TCP_CONNECTIONS_MAX};
+use crate::guard::Caller;
+use crate::limits::{ACCEPTED_MAX, FIRST_BYTES_MS_MAX, SERVED_CONNECTIONS_MAX, TCP_CONNECTIONS_MAX};
+
+type First = [u8; PEER_MAGIC.len()];
+
+/// A connection, plain or encrypted.
+#[derive(Debug)]
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<TlsStream>),
+}
 
 /// A connection that is no peer's, with what it said first.
 #[derive(Debug)]
 pub struct Accepted {
-    first: [u8; PEER_MAGIC.len()],
+    first: First,
     taken: usize,
-    stream: TcpStream,
+    stream: Wire,
+    caller: Caller,
+    /// Held as long as the connection is.
+    _served: OwnedSemaphorePermit,
 }
 
-/// Accepts connections: those of peers go to `raft`, all others come out of the stream. Ends when `raft` or the stream is
-/// dropped.
-pub fn accept(listener: TcpListener, raft: RaftHandle) -> ReceiverStream<io::Result<Accepted>> {
+/// Accepts connections: those of peers go to `raft`, all others come out of the stream. With `tls`, only encrypted ones.
+/// Ends when `raft` or the stream is dropped.
+pub fn accept(listener: TcpListener, raft: RaftHandle, tls: Option<Arc<Tls>>) -> ReceiverStream<io::Result<Accepted>> {
     let (sender, accepted) = mpsc::channel(ACCEPTED_MAX);
     tokio::spawn(async move {
         let open = Arc::new(Semaphore::new(TCP_CONNECTIONS_MAX));
+        let served = Arc::new(Semaphore::new(SERVED_CONNECTIONS_MAX));
         while !sender.is_closed() {
             let (stream, from) = match listener.accept().await {
                 Ok(accepted) => accepted,
@@ -46,29 +63,50 @@ pub fn accept(listener: TcpListener, raft: RaftHandle) -> ReceiverStream<io::Res
                 tracing::warn!(%from, "{TCP_CONNECTIONS_MAX} connections are being opened: one more is dropped");
                 continue;
             };
-            let (raft, sender) = (raft.clone(), sender.clone());
+            let (raft, sender, tls, served) = (raft.clone(), sender.clone(), tls.clone(), served.clone());
             tokio::spawn(async move {
-                let Some((first, stream)) = first_bytes(stream, from).await else { return };
+                let Some((first, stream, caller)) = begin(stream, from, tls.as_deref()).await else { return };
                 drop(permit);
                 if first == PEER_MAGIC {
-                    return raft.serve_peer(stream).await;
+                    if tls.is_none() || is_node(&caller) {
+                        return raft.serve_peer(stream).await;
+                    }
+                    tracing::warn!(%from, "without a node's certificate nobody is a coordinator: a connection is dropped");
+                    return;
                 }
+                let Ok(served) = served.try_acquire_owned() else {
+                    tracing::warn!(%from, "{SERVED_CONNECTIONS_MAX} connections are served: one more is dropped");
+                    return;
+                };
                 // The server has ended: so does the connection.
-                let _ = sender.send(Ok(Accepted { first, taken: 0, stream })).await;
+                let _ = sender.send(Ok(Accepted { first, taken: 0, stream, caller, _served: served })).await;
             });
         }
     });
     ReceiverStream::new(accepted)
 }
 
-async fn first_bytes(mut stream: TcpStream, from: SocketAddr) -> Option<([u8; PEER_MAGIC.len()], TcpStream)> {
-    let mut first = [0; PEER_MAGIC.len()];
-    let read = async {
+fn is_node(caller: &Caller) -> bool {
+    caller.certificate.as_ref().is_some_and(|holder| holder.role == CertificateRole::Node)
+}
+
+/// Everything before it is known what a connection is for, within one time limit.
+async fn begin(stream: TcpStream, from: SocketAddr, tls: Option<&Tls>) -> Option<(First, Wire, Caller)> {
+    let begun = async {
         stream.set_nodelay(true)?;
-        stream.read_exact(&mut first).await
+        let (mut stream, certificate) = match tls {
+            None => (Wire::Plain(stream), None),
+            Some(tls) => {
+                let (stream, certificate) = tls.accept(stream).await?;
+                (Wire::Tls(Box::new(stream)), certificate)
+            }
+        };
+        let mut first = [0; PEER_MAGIC.len()];
+        stream.read_exact(&mut first).await?;
+        Ok::<_, io::Error>((first, stream, Caller { certificate, address: Some(from) }))
     };
-    match tokio::time::timeout(Duration::from_millis(FIRST_BYTES_MS_MAX), read).await {
-        Ok(Ok(_)) => Some((first, stream)),
+    match tokio::time::timeout(Duration::from_millis(FIRST_BYTES_MS_MAX), begun).await {
+        Ok(Ok(begun)) => Some(begun),
         Ok(Err(error)) => {
             tracing::debug!(%from, %error, "a connection ended before it said what it is for");
             None
@@ -91,6 +129,48 @@ impl muster_raft::Dial for DialTcp {
             stream.set_nodelay(true)?;
             Ok(Box::new(stream) as Box<dyn PeerStream>)
         })
+    }
+}
+
+/// Dials other coordinators over TLS: what answers must have a node's certificate for its address.
+#[derive(Clone, Debug)]
+pub struct DialTls(pub Arc<Tls>);
+
+impl muster_raft::Dial for DialTls {
+    fn dial<'a>(&'a self, address: &'a str) -> futures::future::BoxFuture<'a, io::Result<Box<dyn PeerStream>>> {
+        Box::pin(async move { Ok(Box::new(self.0.connect(address).await?) as Box<dyn PeerStream>) })
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
     }
 }
 
@@ -123,9 +203,9 @@ impl AsyncWrite for Accepted {
 }
 
 impl Connected for Accepted {
-    type ConnectInfo = <TcpStream as Connected>::ConnectInfo;
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
     }
 }

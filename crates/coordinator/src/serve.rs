@@ -133,7 +133,12 @@ impl Services {
     }
 
     /// Whoever must answers.
-    async fn answer(mut self, request: http::Request<Body>) -> http::Response<Body> {
+    async fn answer(mut self, mut request: http::Request<Body>) -> http::Response<Body> {
+        if let Some(guard) = &self.shared.config.guard
+            && let Err(refused) = guard.admit(&mut request)
+        {
+            return refused.into_http();
+        }
         match route(request.uri().path()) {
             Route::Here => self.answer_here(request).await,
             Route::Stream => {
