@@ -99,3 +99,5 @@ const _: () = {
 pub(crate) const ENDPOINTS_MAX: usize = 32;
 /// How long a leader that is told to end waits for another one to take over.
 pub(crate) const HAND_OVER_MAX: Duration = Duration::from_secs(3);
+/// Largest file of `--token-file`.
+pub(crate) const TOKEN_TEXT_BYTES_MAX: u64 = 4 << 10;

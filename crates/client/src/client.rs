@@ -9,9 +9,11 @@ use muster_proto::v1::{
     OutputRequest, RunSummary, SealRun, SealRunReply, StatusReply, StatusRequest, WatchEvent, WatchRequest, WhyReply,
     WhyRequest, WorkerRow,
 };
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 
+use crate::access::{Access, Authorize};
 use crate::connect::{connect_tcp, connect_unix};
 use crate::error::ClientError;
 use crate::limits::MESSAGE_BYTES_MAX;
@@ -19,22 +21,30 @@ use crate::output::OutputReader;
 use crate::stubs::cluster_client::ClusterClient;
 use crate::stubs::runs_client::RunsClient;
 
+type Link = InterceptedService<Channel, Authorize>;
+
 /// A connected client. Clones share the connection.
 #[derive(Clone, Debug)]
 pub struct Client {
-    stub: RunsClient<Channel>,
+    stub: RunsClient<Link>,
     /// Made into a stub where it is needed: clients are cloned a lot.
-    channel: Channel,
+    link: Link,
     endpoint: Arc<str>,
 }
 
 impl Client {
     /// Over a channel; `endpoint` is what errors call the other side.
     pub fn new(channel: Channel, endpoint: impl Into<Arc<str>>) -> Self {
-        let stub = RunsClient::new(channel.clone())
+        Self::with_access(channel, endpoint, &Access::default())
+    }
+
+    /// Over a channel, with a token in each call if there is one.
+    pub fn with_access(channel: Channel, endpoint: impl Into<Arc<str>>, access: &Access) -> Self {
+        let link = InterceptedService::new(channel, access.authorize.clone());
+        let stub = RunsClient::new(link.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Self { stub, channel, endpoint: endpoint.into() }
+        Self { stub, link, endpoint: endpoint.into() }
     }
 
     /// Over a unix socket.
@@ -46,12 +56,12 @@ impl Client {
         Ok(Self::new(connect_unix(socket).await?, name))
     }
 
-    /// Over TCP, to `host:port`.
+    /// Over TCP, to `host:port`, plain or over TLS.
     ///
     /// # Errors
     /// [`ClientError::Connect`] names the address.
-    pub async fn connect_tcp(address: &str) -> Result<Self, ClientError> {
-        Ok(Self::new(connect_tcp(address).await?, address))
+    pub async fn connect_tcp(address: &str, access: &Access) -> Result<Self, ClientError> {
+        Ok(Self::with_access(connect_tcp(address, access).await?, address, access))
     }
 
     /// What errors call the other side.
@@ -184,8 +194,8 @@ impl Client {
         Ok(reply.done)
     }
 
-    fn cluster(&self) -> ClusterClient<Channel> {
-        ClusterClient::new(self.channel.clone())
+    fn cluster(&self) -> ClusterClient<Link> {
+        ClusterClient::new(self.link.clone())
     }
 
     fn done<T>(&self, reply: Result<Response<T>, Status>, asked: &str) -> Result<T, ClientError> {

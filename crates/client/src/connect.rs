@@ -1,13 +1,17 @@
 //! Making connections: over a unix socket, or however a caller's [`Connector`] does it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
+use muster_identity::{Tls, TlsStream};
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
+use tower::Service;
 
+use crate::access::Access;
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::limits::{CONNECT_MS_MAX, KEEPALIVE_ANSWER_MS_MAX, KEEPALIVE_MS};
@@ -58,17 +62,37 @@ pub async fn connect_unix(socket: impl AsRef<Path>) -> Result<Channel, ClientErr
 ///
 /// # Errors
 /// When `address` is none.
-pub fn channel_tcp(address: &str) -> Result<Channel, ClientError> {
-    Ok(endpoint_tcp(address)?.connect_lazy())
+pub fn channel_tcp(address: &str, access: &Access) -> Result<Channel, ClientError> {
+    let endpoint = endpoint_tcp(address)?;
+    Ok(match access.tls() {
+        None => endpoint.connect_lazy(),
+        Some(tls) => endpoint.connect_with_connector_lazy(encrypted(tls, address)),
+    })
 }
 
 /// Connects to the coordinator at `host:port`; see [`channel_tcp`].
 ///
 /// # Errors
 /// [`ClientError::Connect`] names the address.
-pub async fn connect_tcp(address: &str) -> Result<Channel, ClientError> {
-    let failed = |error| ClientError::Connect { endpoint: address.to_owned(), source: innermost(error) };
-    endpoint_tcp(address)?.connect().await.map_err(failed)
+pub(crate) async fn connect_tcp(address: &str, access: &Access) -> Result<Channel, ClientError> {
+    let endpoint = endpoint_tcp(address)?;
+    let connected = match access.tls() {
+        None => endpoint.connect().await,
+        Some(tls) => endpoint.connect_with_connector(encrypted(tls, address)).await,
+    };
+    connected.map_err(|error| ClientError::Connect { endpoint: address.to_owned(), source: innermost(error) })
+}
+
+/// Dials over TLS. Each connection of a channel is a handshake with the certificates as they are then.
+fn encrypted(
+    tls: &Arc<Tls>,
+    address: &str,
+) -> impl Service<Uri, Response = TokioIo<TlsStream>, Future: Send, Error = std::io::Error> + Send + use<> {
+    let (tls, address) = (Arc::clone(tls), address.to_owned());
+    tower::service_fn(move |_: Uri| {
+        let (tls, address) = (Arc::clone(&tls), address.clone());
+        async move { Ok(TokioIo::new(tls.connect(&address).await?)) }
+    })
 }
 
 fn endpoint_tcp(address: &str) -> Result<Endpoint, ClientError> {

@@ -42,6 +42,9 @@ pub enum ClientError {
         /// What was wrong with the answer.
         what: String,
     },
+    /// The token is no text that a header can hold.
+    #[error("the token is not one: it has characters that no token has")]
+    Token,
     /// Repeated without success.
     #[error("gave up after {attempts} attempts: {last}")]
     GaveUp {
@@ -107,7 +110,7 @@ impl ClientError {
         match self {
             Self::Call { status, .. } => Some(status.code()),
             Self::GaveUp { last, .. } => last.code(),
-            Self::Connect { .. } | Self::EndedEarly { .. } | Self::Protocol { .. } => None,
+            Self::Connect { .. } | Self::EndedEarly { .. } | Self::Protocol { .. } | Self::Token => None,
         }
     }
 
@@ -116,7 +119,7 @@ impl ClientError {
         match self {
             Self::Connect { .. } | Self::EndedEarly { .. } => true,
             Self::Call { status, .. } => is_retryable_code(status.code()),
-            Self::Protocol { .. } | Self::GaveUp { .. } => false,
+            Self::Protocol { .. } | Self::GaveUp { .. } | Self::Token => false,
         }
     }
 }

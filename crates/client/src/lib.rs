@@ -5,6 +5,7 @@
 //! Everything that can outlive one connection takes a [`Connector`], which the caller brings, so that a
 //! command can host a coordinator again when the one it talked to is gone.
 
+mod access;
 pub mod backoff;
 mod client;
 mod connect;
@@ -14,9 +15,10 @@ pub mod output;
 pub mod submit;
 pub mod watch;
 
+pub use access::Access;
 pub use backoff::RetryPolicy;
 pub use client::Client;
-pub use connect::{Connector, channel_tcp, connect_tcp, connect_unix};
+pub use connect::{Connector, channel_tcp, connect_unix};
 pub use error::{ClientError, SubmitError};
 pub use output::OutputReader;
 pub use submit::{Submitted, submit_run, submit_run_with};

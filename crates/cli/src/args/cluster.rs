@@ -14,7 +14,11 @@ Example, one voter:
 
 Example, three nodes, on each the addresses of the others:
   muster coordinator --enable-redundancy --node-id node-1 --listen 127.0.0.1:8081 \\
-    --peers 127.0.0.1:8082,127.0.0.1:8083")]
+    --peers 127.0.0.1:8082,127.0.0.1:8083
+
+Example, on a network:
+  muster coordinator --node-id node-1 --listen 0.0.0.0:8080 --advertise ci-1.example:8080 \\
+    --tls-ca ca.pem --tls-cert node-1.pem --tls-key node-1.key --tokens tokens.json")]
 pub(crate) struct CoordinatorArgs {
     /// Name of this node, the same at every start and another one on each node
     #[arg(long, value_name = "NAME")]
@@ -31,6 +35,9 @@ pub(crate) struct CoordinatorArgs {
     /// The other coordinators, as HOST:PORT or NAME=HOST:PORT
     #[arg(long, value_name = "ADDR,ADDR", value_delimiter = ',', requires = "enable_redundancy")]
     pub(crate) peers: Vec<String>,
+    /// Tokens that are let in, beside certificates; the same file on every node, made by muster token
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokens: Option<std::path::PathBuf>,
     /// Serve others than this machine without encryption and without asking who they are
     #[arg(long)]
     pub(crate) insecure: bool,

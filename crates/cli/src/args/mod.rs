@@ -1,6 +1,7 @@
 //! The command line: what can be said, and the help. Meaning is given to it in `cmd`.
 
 pub(crate) mod cluster;
+pub(crate) mod identity;
 pub(crate) mod pytest;
 pub(crate) mod read;
 pub(crate) mod run;
@@ -50,6 +51,8 @@ pub(crate) struct Global {
     /// Coordinators of a cluster, as host:port; any of them will do [default: run on this machine]
     #[arg(long, global = true, value_name = "ADDR,ADDR", env = "MUSTER_CLUSTER", hide_env_values = true)]
     pub(crate) cluster: Option<String>,
+    #[command(flatten)]
+    pub(crate) access: identity::AccessArgs,
     /// Lines for people, or one JSON object a line
     #[arg(long, global = true, value_name = "FORM", default_value = "human")]
     pub(crate) output: OutputForm,
@@ -97,6 +100,10 @@ pub(crate) enum Command {
     Nodes(cluster::NodesArgs),
     /// Change the coordinators of a cluster while it works
     Admin(cluster::AdminArgs),
+    /// Make certificates for coordinators, workers and clients
+    Certs(identity::CertsArgs),
+    /// Make and revoke tokens that let people call coordinators
+    Token(identity::TokenArgs),
     /// Measure muster on this machine, each figure beside its floor
     Bench(crate::cmd::bench::BenchArgs),
     /// Print a completion script for a shell

@@ -1,12 +1,15 @@
 //! `muster coordinator`: one node of a cluster, or the only one.
 
+mod exposure;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_client::channel_tcp;
-use muster_coordinator::listen::{DialTcp, accept};
+use muster_client::{Access, channel_tcp};
+use muster_coordinator::listen::{DialTcp, DialTls, accept};
 use muster_coordinator::{Channels, Config, Coordinator};
+use muster_identity::Tls;
 use muster_raft::{Formation, Leadership, PeerAddress, RaftHandle, RaftOptions, RealDisk, Timing};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,6 +19,7 @@ use tonic::transport::Channel;
 use super::Context;
 use crate::args::cluster::{CoordinatorArgs, state_dir};
 use crate::exit_code::{CommandResult, Failure, OK};
+use crate::host::access;
 use crate::host::cluster::address;
 use crate::host::hosting::Recovery;
 use crate::host::lock::{self, Tried};
@@ -23,19 +27,21 @@ use crate::host::{Place, files};
 use crate::limits::HAND_OVER_MAX;
 use crate::out;
 
-/// Over plain TCP.
+/// To the other coordinators, with the certificate of this one and nobody's token.
 #[derive(Debug)]
-struct Plain;
+struct ToNodes(Access);
 
-impl Channels for Plain {
+impl Channels for ToNodes {
     fn channel(&self, address: &str) -> Result<Channel, String> {
-        channel_tcp(address).map_err(|error| error.to_string())
+        channel_tcp(address, &self.0).map_err(|error| error.to_string())
     }
 }
 
 pub(crate) async fn coordinator(context: &Context, args: &CoordinatorArgs) -> CommandResult {
-    let peers = peers(args)?;
-    check_exposure(args, &peers)?;
+    let tls = access::tls(&context.global.access)?;
+    let peers = peers(args, tls.is_some())?;
+    exposure::check(args, &peers, tls.as_deref())?;
+    let guard = exposure::guard(args, tls.as_deref())?;
     let data_dir = match &context.global.data_dir {
         Some(dir) => dir.clone(),
         None => state_dir("coordinator", &args.node_id)
@@ -53,11 +59,14 @@ pub(crate) async fn coordinator(context: &Context, args: &CoordinatorArgs) -> Co
     let listener = TcpListener::bind(args.listen).await;
     let listener = listener.map_err(|error| Failure::cluster(format!("cannot listen on {}: {error}", args.listen)))?;
     let listen = listener.local_addr().map_err(|error| Failure::cluster(error.to_string()))?;
-    let raft = start_raft(&place, args, peers, listen).await?;
+    let raft = start_raft(&place, args, peers, listen, tls.clone()).await?;
     // The others must reach this node before there can be a leader.
-    let incoming = accept(listener, raft.clone());
+    let incoming = accept(listener, raft.clone(), tls.clone());
     let mut config = Config::new(place.data.clone(), "muster");
-    config.channels = Some(Arc::new(Plain));
+    let access = tls.map_or_else(|| Ok(Access::default()), |tls| Access::over_tls(tls, None));
+    let access = access.map_err(|error| Failure::cluster(error.to_string()))?;
+    config.channels = Some(Arc::new(ToNodes(access)));
+    config.guard = guard;
     let started = muster_coordinator::start(raft.clone(), config, Arc::new(Recovery::new(place.data.clone()))).await;
     let coordinator = started.map_err(|error| Failure::cluster(error.to_string()))?;
     let serving = tokio::spawn(coordinator.serve(incoming));
@@ -76,47 +85,15 @@ pub(crate) async fn coordinator(context: &Context, args: &CoordinatorArgs) -> Co
     ended
 }
 
-fn peers(args: &CoordinatorArgs) -> Result<Vec<PeerAddress>, Failure> {
+fn peers(args: &CoordinatorArgs, encrypted: bool) -> Result<Vec<PeerAddress>, Failure> {
     let understood = args.peers.iter().map(|peer| {
         let (name, at) = match peer.split_once('=') {
             Some((name, at)) => (Some(name.to_owned()), at),
             None => (None, peer.as_str()),
         };
-        Ok(PeerAddress { name, address: address("--peers", at)? })
+        Ok(PeerAddress { name, address: address("--peers", at, encrypted)? })
     });
     understood.collect()
-}
-
-/// Others than this machine are served only when the user knows what that means.
-fn check_exposure(args: &CoordinatorArgs, peers: &[PeerAddress]) -> Result<(), Failure> {
-    let is_local = |address: &str| {
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
-        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    };
-    let remote = peers.iter().find(|peer| !is_local(&peer.address));
-    let loopback = args.listen.ip().is_loopback();
-    if let (Some(remote), true) = (remote, loopback) {
-        let port = args.listen.port();
-        return Err(Failure::usage(format!(
-            "{} is on another machine and could not reach {}: add --listen 0.0.0.0:{port} --advertise THIS-HOST:{port}, and \
-             --insecure on a network that you trust",
-            remote.address, args.listen
-        )));
-    }
-    if !loopback && !args.insecure {
-        return Err(Failure::usage(format!(
-            "--listen {} lets everybody on the network run commands here: this version has no encryption and asks nobody \
-             who they are; add --insecure on a network that you trust",
-            args.listen
-        )));
-    }
-    if args.listen.ip().is_unspecified() && args.enable_redundancy && args.advertise.is_none() {
-        return Err(Failure::usage(format!(
-            "--listen {} is no address to reach: say --advertise HOST:PORT",
-            args.listen
-        )));
-    }
-    Ok(())
 }
 
 async fn start_raft(
@@ -124,14 +101,18 @@ async fn start_raft(
     args: &CoordinatorArgs,
     peers: Vec<PeerAddress>,
     listen: SocketAddr,
+    tls: Option<Arc<Tls>>,
 ) -> Result<RaftHandle, Failure> {
     let mut options = RaftOptions::new(place.data.raft(), &args.node_id, Arc::new(RealDisk));
     options.address = match &args.advertise {
-        Some(advertise) => address("--advertise", advertise)?,
+        Some(advertise) => address("--advertise", advertise, tls.is_some())?,
         None => listen.to_string(),
     };
     options.peers = peers;
-    options.dial = Arc::new(DialTcp);
+    options.dial = match tls {
+        Some(tls) => Arc::new(DialTls(tls)),
+        None => Arc::new(DialTcp),
+    };
     options.timing = Timing {
         heartbeat_ms: args.heartbeat_interval,
         election_ms_min: args.election_timeout_min,

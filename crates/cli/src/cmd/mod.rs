@@ -3,6 +3,7 @@
 mod attach;
 pub(crate) mod bench;
 mod cancel;
+mod certs;
 mod completions;
 mod coordinator;
 mod follow;
@@ -22,6 +23,7 @@ mod selection;
 mod status;
 mod submit;
 mod tasks;
+mod token;
 mod why;
 mod worker;
 mod workers;
@@ -31,6 +33,7 @@ pub(crate) use programs::{CAPTURE, CAPTURE_GO};
 use crate::args::{Cli, Command, Global, OutputForm};
 use crate::exit_code::CommandResult;
 use crate::host::Place;
+use crate::host::access::access;
 use crate::host::cluster::Endpoints;
 use crate::report::hints::Hints;
 use crate::style::Screen;
@@ -62,7 +65,7 @@ pub(crate) async fn run(cli: Cli) -> CommandResult {
     }
     let mut place = Place::find(cli.global.data_dir.as_deref())?;
     if let Some(cluster) = &cli.global.cluster {
-        place.cluster = Some(Endpoints::parse("--cluster", cluster)?);
+        place.cluster = Some(Endpoints::parse("--cluster", cluster, access(&cli.global.access)?)?);
     }
     let screen = Screen::of_stdout(cli.global.color);
     let context = Context { global: cli.global, place, screen };
@@ -80,6 +83,8 @@ pub(crate) async fn run(cli: Cli) -> CommandResult {
         Command::Worker(args) => Box::pin(worker::worker(&context, &args)).await,
         Command::Nodes(_) => nodes::nodes(&context).await,
         Command::Admin(args) => nodes::admin(&context, args).await,
+        Command::Certs(args) => certs::certs(&context, args),
+        Command::Token(args) => token::token(&context, args),
         Command::Workers(_) => workers::workers(&context).await,
         Command::Status(_) => status::status(&context).await,
         Command::Completions(args) => completions::completions(&args),

@@ -1,6 +1,6 @@
 //! `muster nodes` and `muster admin`: the coordinators of a cluster.
 
-use muster_client::{Client, ClientError};
+use muster_client::ClientError;
 use muster_proto::v1::cluster_change::Kind;
 use muster_proto::v1::{AddNode, ClusterChange, NodeRow, NodesReply, RemoveNode, TakeSnapshot, TransferLeader};
 use serde::Serialize;
@@ -47,17 +47,17 @@ pub(crate) async fn nodes(context: &Context) -> CommandResult {
     // The leader knows most: who was heard of, and how far they are.
     let leader = asked.nodes.iter().find(|row| row.name == asked.leader).map(|row| row.address.clone());
     let best = match leader {
-        Some(address) if asked.node != asked.leader => ask(&address).await.unwrap_or(asked),
+        Some(address) if asked.node != asked.leader => ask(&endpoints, &address).await.unwrap_or(asked),
         _ => asked,
     };
     let seen = best.nodes.clone().into_iter().map(async |row| {
-        let said = ask(&row.address).await;
+        let said = ask(&endpoints, &row.address).await;
         Seen { row, said }
     });
     let seen: Vec<Seen> = futures::future::join_all(seen).await;
     if context.json() {
         for one in &seen {
-            out::put_json("node", json(one, &best.leader))?;
+            out::put_json("node", json(one, &best.leader, endpoints.scheme()))?;
         }
         return Ok(OK);
     }
@@ -65,8 +65,8 @@ pub(crate) async fn nodes(context: &Context) -> CommandResult {
     Ok(OK)
 }
 
-async fn ask(address: &str) -> Result<NodesReply, ClientError> {
-    Client::connect_tcp(address).await?.nodes().await
+async fn ask(endpoints: &Endpoints, address: &str) -> Result<NodesReply, ClientError> {
+    endpoints.connect_to(address).await?.nodes().await
 }
 
 fn role<'a>(seen: &Seen, leader: &str) -> &'a str {
@@ -78,11 +78,11 @@ fn role<'a>(seen: &Seen, leader: &str) -> &'a str {
     }
 }
 
-fn json<'a>(seen: &'a Seen, leader: &str) -> NodeJson<'a> {
+fn json<'a>(seen: &'a Seen, leader: &str, scheme: &str) -> NodeJson<'a> {
     let said = seen.said.as_ref().ok();
     NodeJson {
         id: &seen.row.name,
-        url: format!("http://{}", seen.row.address),
+        url: format!("{scheme}://{}", seen.row.address),
         incarnation: &seen.row.incarnation,
         role: role(seen, leader),
         reachable: said.is_some(),
@@ -129,8 +129,9 @@ fn table(seen: &[Seen], best: &NodesReply) -> Table<7> {
 
 pub(crate) async fn admin(context: &Context, args: AdminArgs) -> CommandResult {
     let endpoints = endpoints(context)?;
+    let encrypted = endpoints.scheme() == "https";
     let kind = match args.what {
-        AdminCommand::AddNode { address: at } => Kind::Add(AddNode { address: address("add-node", &at)? }),
+        AdminCommand::AddNode { address: at } => Kind::Add(AddNode { address: address("add-node", &at, encrypted)? }),
         AdminCommand::RemoveNode { node, force } => Kind::Remove(RemoveNode { name: node, force }),
         AdminCommand::TransferLeader { node } => Kind::Transfer(TransferLeader { to: node.unwrap_or_default() }),
         AdminCommand::Snapshot => Kind::Snapshot(TakeSnapshot {}),

@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 
-use muster_client::channel_tcp;
+use muster_client::Access;
 use muster_core::agent::limits::QUEUE_BATCHED_PER_SLOT_MAX;
 use muster_core::limits::SESSION_LEASES_MAX;
+use muster_identity::{CertificateRole, Holder};
 use muster_proto::v1::KeyValue;
 use muster_worker::WorkerConfig;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,6 +14,7 @@ use tokio::sync::mpsc;
 use super::Context;
 use crate::args::cluster::{WorkerArgs, state_dir};
 use crate::exit_code::{CommandResult, Failure, OK};
+use crate::host::access::access;
 use crate::host::cluster::Endpoints;
 use crate::host::hosting::{KEEPER, RUNNER};
 use crate::host::lock::{self, Tried};
@@ -21,7 +23,9 @@ use crate::limits::CONTROL_MAX;
 use crate::out;
 
 pub(crate) async fn worker(context: &Context, args: &WorkerArgs) -> CommandResult {
-    let endpoints = Endpoints::parse("--coordinator", &args.coordinator)?;
+    let access = access(&context.global.access)?;
+    check_certificate(&access)?;
+    let endpoints = Endpoints::parse("--coordinator", &args.coordinator, access)?;
     let name = match &args.name {
         Some(name) => name.clone(),
         None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
@@ -41,9 +45,7 @@ pub(crate) async fn worker(context: &Context, args: &WorkerArgs) -> CommandResul
     };
     files::ensure_format(&place)?;
     let config = config(args, &name, &place)?;
-    let channels = endpoints.addresses().iter().map(|address| channel_tcp(address));
-    let channels: Result<Vec<_>, _> = channels.collect();
-    let channels = channels.map_err(|error| Failure::usage(error.to_string()))?;
+    let channels = endpoints.channels().map_err(|error| Failure::usage(error.to_string()))?;
     let refused = |error| Failure::cluster(format!("signals cannot be received: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
@@ -61,6 +63,22 @@ pub(crate) async fn worker(context: &Context, args: &WorkerArgs) -> CommandResul
         .await
         .map_err(|error| Failure::cluster(error.to_string()))?;
     Ok(OK)
+}
+
+/// A worker is known by its certificate.
+fn check_certificate(access: &Access) -> Result<(), Failure> {
+    let Some(tls) = access.tls() else { return Ok(()) };
+    match tls.own() {
+        Some(Holder { role: CertificateRole::Worker, .. }) => Ok(()),
+        other => {
+            let other = other.map_or_else(|| "there is none".to_owned(), |own| format!("{own} is another one"));
+            Err(Failure::usage(format!(
+                "a worker over TLS needs a certificate of a worker, {other}:
+  muster certs issue NAME --role worker
+and                  --tls-cert NAME.pem --tls-key NAME.key"
+            )))
+        }
+    }
 }
 
 fn config(args: &WorkerArgs, name: &str, place: &Place) -> Result<WorkerConfig, Failure> {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use muster_client::{Client, ClientError};
+use muster_client::{Access, Client, ClientError, channel_tcp};
+use tonic::transport::Channel;
 
 use crate::exit_code::Failure;
 use crate::limits::ENDPOINTS_MAX;
@@ -12,6 +13,7 @@ use crate::limits::ENDPOINTS_MAX;
 #[derive(Debug)]
 pub(crate) struct Endpoints {
     addresses: Vec<String>,
+    access: Access,
     preferred: AtomicUsize,
 }
 
@@ -20,20 +22,42 @@ impl Endpoints {
     ///
     /// # Errors
     /// A usage error that names the part that is no address.
-    pub(crate) fn parse(option: &str, text: &str) -> Result<Arc<Self>, Failure> {
+    pub(crate) fn parse(option: &str, text: &str, access: Access) -> Result<Arc<Self>, Failure> {
+        let encrypted = access.tls().is_some();
         let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-        let addresses: Result<Vec<String>, Failure> = parts.map(|part| address(option, part)).collect();
+        let addresses: Result<Vec<String>, Failure> = parts.map(|part| address(option, part, encrypted)).collect();
         let addresses = addresses?;
         if addresses.is_empty() || addresses.len() > ENDPOINTS_MAX {
             let count = addresses.len();
             return Err(Failure::usage(format!("{option} names {count} coordinators: from 1 to {ENDPOINTS_MAX}")));
         }
-        Ok(Arc::new(Self { addresses, preferred: AtomicUsize::new(0) }))
+        Ok(Arc::new(Self { addresses, access, preferred: AtomicUsize::new(0) }))
     }
 
     /// All of them.
     pub(crate) fn addresses(&self) -> &[String] {
         &self.addresses
+    }
+
+    /// Channels to all of them, which dial when they are used.
+    ///
+    /// # Errors
+    /// When an address is none.
+    pub(crate) fn channels(&self) -> Result<Vec<Channel>, ClientError> {
+        self.addresses.iter().map(|address| channel_tcp(address, &self.access)).collect()
+    }
+
+    /// A connection to one coordinator of the same cluster, named or not.
+    ///
+    /// # Errors
+    /// Why it does not answer.
+    pub(crate) async fn connect_to(&self, address: &str) -> Result<Client, ClientError> {
+        Client::connect_tcp(address, &self.access).await
+    }
+
+    /// The beginning of an address as it is shown.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.access.tls().is_some() { "https" } else { "http" }
     }
 
     /// The one that is asked first did not do: another one next time.
@@ -50,7 +74,7 @@ impl Endpoints {
         let mut refused = Vec::new();
         for turn in 0..self.addresses.len() {
             let address = &self.addresses[(first + turn) % self.addresses.len()];
-            match Client::connect_tcp(address).await {
+            match self.connect_to(address).await {
                 Ok(client) => {
                     self.preferred.store(first + turn, Ordering::Relaxed);
                     return Ok(client);
@@ -63,16 +87,21 @@ impl Endpoints {
     }
 }
 
-/// `host:port` of `[http://]host:port[/]`.
+/// `host:port` of `[http://]host:port[/]`, or of `https://...` when connections are encrypted.
 ///
 /// # Errors
-/// A usage error for anything else.
-pub(crate) fn address(option: &str, text: &str) -> Result<String, Failure> {
+/// A usage error for anything else, and for a scheme that is not that of the connection.
+pub(crate) fn address(option: &str, text: &str, encrypted: bool) -> Result<String, Failure> {
     let wrong = |why: &str| Failure::usage(format!("{option} {text}: {why}; write it as host:port"));
-    if text.starts_with("https://") {
-        return Err(wrong("coordinators do not speak TLS in this version"));
-    }
-    let plain = text.strip_prefix("http://").unwrap_or(text);
+    let plain = match (text.split_once("://"), encrypted) {
+        (None, _) => text,
+        (Some(("http", plain)), false) | (Some(("https", plain)), true) => plain,
+        (Some(("https", _)), false) => {
+            return Err(wrong("TLS needs --tls-ca FILE, the authority that the coordinators' certificates are of"));
+        }
+        (Some(("http", _)), true) => return Err(wrong("with --tls-ca connections are encrypted: https")),
+        (Some(_), _) => return Err(wrong("that is no scheme")),
+    };
     let plain = plain.strip_suffix('/').unwrap_or(plain);
     let Some((host, port)) = plain.rsplit_once(':') else { return Err(wrong("the port is missing")) };
     if host.is_empty() || host.contains(['/', '@', ' ']) || (host.contains(':') && !host.starts_with('[')) {
@@ -91,15 +120,20 @@ mod tests {
     #[test]
     fn addresses_are_understood_with_and_without_a_scheme() {
         for text in ["a.example:80", "http://a.example:80", "http://a.example:80/"] {
-            assert_eq!(address("--cluster", text), Ok("a.example:80".to_owned()));
+            assert_eq!(address("--cluster", text, false), Ok("a.example:80".to_owned()));
         }
-        assert_eq!(address("--cluster", "[::1]:80"), Ok("[::1]:80".to_owned()));
+        assert_eq!(address("--cluster", "https://a.example:80", true), Ok("a.example:80".to_owned()));
+        assert!(
+            address("--cluster", "http://a.example:80", true).is_err(),
+            "nobody expects plain bytes to be encrypted"
+        );
+        assert_eq!(address("--cluster", "[::1]:80", false), Ok("[::1]:80".to_owned()));
     }
 
     #[test]
     fn what_is_no_address_is_refused_with_the_option_and_the_form() {
         for text in ["a", "a:", "a:0", "a:99999", ":80", "http://a:80/x", "https://a:80", "u@a:80", "::1:80"] {
-            let failure = address("--peers", text).expect_err(text);
+            let failure = address("--peers", text, false).expect_err(text);
             assert_eq!(failure.code, crate::exit_code::USAGE);
             assert!(failure.message.contains("--peers") && failure.message.contains("host:port"), "{failure}");
         }

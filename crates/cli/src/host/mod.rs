@@ -1,6 +1,7 @@
 //! Who hosts, and how everybody else finds it: one data directory per project, locked by the process that hosts its
 //! coordinator; a unix socket for the others; and the data itself, read-only, when nobody hosts.
 
+pub(crate) mod access;
 pub(crate) mod cluster;
 pub(crate) mod files;
 pub(crate) mod find;
