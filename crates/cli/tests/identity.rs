@@ -5,9 +5,10 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Command;
 
+use muster_identity::{Tls, TlsFiles};
 use support::{Done, Running, Sandbox, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// An authority with certificates for three nodes, a worker and a client, and a file of tokens.
 fn sandbox() -> Sandbox {
@@ -56,7 +57,9 @@ impl Cluster {
                 peers.join(","),
                 tls(&name)
             );
-            sandbox.start(&name, &line)
+            let mut command = sandbox.muster(line.split(' '));
+            command.env("MUSTER_LOG", "warn");
+            sandbox.start_command(&name, command)
         };
         let nodes: Vec<_> = (0..3).map(start).collect();
         for node in &nodes {
@@ -88,7 +91,7 @@ fn three_nodes_a_worker_and_a_client_with_a_token_run_commands_over_tls() {
     token(&sandbox, "ci", "submit");
     token(&sandbox, "eye", "read");
     sandbox.write("jobs.txt", "echo one >> ran\necho two >> ran\necho three >> ran\n");
-    let run = format!("run --cmds jobs.txt --cluster {} {}", cluster.all(), by_token("ci"));
+    let run = format!("run --cmds jobs.txt --shell --cluster {} {}", cluster.all(), by_token("ci"));
     sandbox.run(&run).exits(0).says("3 passed");
     let mut ran = sandbox.lines("ran");
     ran.sort();
@@ -105,7 +108,7 @@ fn three_nodes_a_worker_and_a_client_with_a_token_run_commands_over_tls() {
         cluster.ask(&sandbox, at, "runs", &tls("w1")).exits(6).says("needs the role read");
         cluster.ask(&sandbox, at, "runs", "--tls-ca certs/ca.pem").exits(6).says("--token-file");
     }
-    cluster.ask(&sandbox, 0, "run --cmds jobs.txt", &by_token("eye")).exits(6).says("needs the role submit");
+    cluster.ask(&sandbox, 0, "run --cmds jobs.txt --shell", &by_token("eye")).exits(6).says("needs the role submit");
     // No node has to start again for a token to end.
     sandbox.run("token --tokens tokens.json revoke eye").exits(0);
     for at in 0..3 {
@@ -131,21 +134,25 @@ fn bytes_of_strangers_change_nothing() {
     cluster.ask(&sandbox, 0, "nodes", &by_token("boss")).exits(0).says("answers").does_not_say("does not answer");
     drop(silent);
     // A peer's greeting inside TLS, from a worker: dropped before the peer protocol sees it.
-    let Ok(mut dialler) = Command::new("openssl")
-        .args(["s_client", "-quiet", "-connect", &cluster.addresses[0], "-CAfile", "certs/ca.pem"])
-        .args(["-cert", "certs/w1.pem", "-key", "certs/w1.key"])
-        .current_dir(sandbox.path(""))
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-    else {
-        return;
-    };
-    dialler.stdin.as_mut().expect("piped").write_all(b"MUSTPEERxxxxxxxx").expect("it reads");
-    until(|| cluster.nodes[0].stderr().contains("nobody is a coordinator"), || cluster.nodes[0].stderr());
-    dialler.kill().expect("our own child");
-    dialler.wait().expect("our own child");
+    greet_as_a_peer(&sandbox, &cluster.addresses[0], "w1");
+    let node = &cluster.nodes[0];
+    until(|| node.stderr().contains("nobody is a coordinator"), || format!("{}{}", node.stdout(), node.stderr()));
+}
+
+fn greet_as_a_peer(sandbox: &Sandbox, address: &str, name: &str) {
+    let file = |name: String| sandbox.path("certs").join(name);
+    let own = (file(format!("{name}.pem")), file(format!("{name}.key")));
+    let tls = Tls::load(TlsFiles { ca: file("ca.pem".into()), own: Some(own) }).expect("was issued");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut stream = tls.connect(address).await.expect("its certificate is good");
+        stream.write_all(b"MUSTPEER").await.expect("it reads");
+        stream.flush().await.expect("it reads");
+        let mut answer = Vec::new();
+        // It may hang up without a farewell.
+        let _ = stream.read_to_end(&mut answer).await;
+        assert!(answer.is_empty(), "{answer:?}");
+    });
 }
 
 #[test]
