@@ -75,7 +75,7 @@ pub(crate) async fn run(cli: Cli) -> CommandResult {
         Command::Tasks(args) => tasks::tasks(&context, args).await,
         Command::Logs(args) => logs::logs(&context, &args).await,
         Command::Why(args) => why::why(&context, &args).await,
-        Command::Bench(args) => bench::main(&args, context.json()),
+        Command::Bench(args) => Box::pin(bench::main(&args, context.json())).await,
         Command::Coordinator(args) => Box::pin(coordinator::coordinator(&context, &args)).await,
         Command::Worker(args) => Box::pin(worker::worker(&context, &args)).await,
         Command::Nodes(_) => nodes::nodes(&context).await,
