@@ -73,6 +73,10 @@ pub struct RaftStatus {
     pub purged: Option<u64>,
     /// Bytes of an interrupted write that this start cut off the end of the log.
     pub torn_bytes: u64,
+    /// Because of them it does not vote before it has caught up.
+    pub holds_back: bool,
+    /// Votes that it did not give because of that.
+    pub votes_withheld: u64,
 }
 
 /// A running node. Clones are the same node.
@@ -168,6 +172,8 @@ impl RaftHandle {
             snapshot: snapshot.map(|id| id.index()),
             purged: purged.max(now.purged).map(|id| id.index()),
             torn_bytes: *torn_bytes,
+            holds_back: me.restraint.holds_back(),
+            votes_withheld: me.restraint.withheld(),
         }
     }
 
