@@ -7,11 +7,11 @@ use std::path::PathBuf;
 
 use muster_frameworks::adapter::Dialect;
 
-use crate::libtest::{Libtest, execute_by_exit_code};
+use crate::libtest::{Libtest, execute_by_exit_code, not_here};
 use crate::limits::BATCH_ITEMS_MAX;
 use crate::link::Link;
 use crate::printed::Printed;
-use crate::protocol::{Batch, Say, TestResult, Told};
+use crate::protocol::{Batch, Item, Say, TestResult, Told};
 use crate::{adapter, go};
 
 /// Variables for this process that no test may see.
@@ -68,6 +68,13 @@ impl Runner {
             };
             let Batch { items, program, alone } = batch;
             let program = program.ok_or_else(|| io::Error::other("the tests are of no program that is known"))?;
+            let program = match program.described() {
+                Ok(program) => program,
+                Err(why) => {
+                    self.none_is_here(&items, &why)?;
+                    continue;
+                }
+            };
             if let Some(dialect) = Dialect::read(&program.dialect) {
                 adapter::execute(self, &program, &dialect, alone, items)?;
                 continue;
@@ -79,6 +86,15 @@ impl Runner {
                 other => return Err(io::Error::other(format!("program {}: no dialect {other:?}", program.name))),
             }
         }
+    }
+
+    /// None of these can be executed here.
+    fn none_is_here(&mut self, items: &[Item], why: &str) -> io::Result<()> {
+        for item in items {
+            self.begins(item.token)?;
+            self.ended(not_here(item, why))?;
+        }
+        Ok(())
     }
 
     /// A test begins.
