@@ -11,7 +11,10 @@ use support::Keeper;
 /// A keeper that has learned a run with two programs, `a` and `b`, and what stands for all others; the tests of a group of
 /// all but `a` run together.
 fn keeper(slots: u32) -> Keeper {
-    let mut keeper = Keeper::start(slots);
+    told(Keeper::start(slots))
+}
+
+fn told(mut keeper: Keeper) -> Keeper {
     let argv = [env!("CARGO_BIN_EXE_muster-test-runner"), "batch"];
     let program = |name: &str| TestProgram { name: name.into(), together: name != "a", ..Default::default() };
     let runner = RunnerSpec {
@@ -93,6 +96,26 @@ fn who_runs_too_long_takes_the_blame_and_not_who_is_in_flight_beside_it() {
     assert_eq!((ends[&1].reported(), ends[&1].suspect), (Outcome::Preempted, false));
     assert_eq!((ends[&2].reported(), ends[&2].cause()), (Outcome::Unspecified, StopCause::Timeout));
     assert_eq!([3, 4].map(|token| ends[&token].reported()), [Outcome::Passed; 2]);
+}
+
+#[test]
+fn a_test_that_floods_its_own_output_is_stopped_and_the_rest_of_its_batch_goes_on() {
+    let mut keeper = told(Keeper::start_with(1, &["--output-bytes-max", "100000"]));
+    let starts = ["a flood", "a 2", "a 3"].iter().zip(1..).map(|(item, token)| test(&keeper, token, item)).collect();
+    let ends = run_all(&mut keeper, starts);
+    assert_eq!((ends[&1].cause(), ends[&1].output_bytes), (StopCause::OutputLimit, 200_000));
+    assert_eq!([2, 3].map(|token| ends[&token].reported()), [Outcome::Passed; 2]);
+}
+
+#[test]
+fn a_batch_that_did_not_come_through_is_handed_over_again_whole() {
+    let mut keeper = keeper(1);
+    let starts = ["a lose", "a 2", "a 3", "a 4", "a 5"].iter().zip(1..);
+    let starts = starts.map(|(item, token)| test(&keeper, token, item)).collect();
+    let ends = run_all(&mut keeper, starts);
+    assert!(ends.values().all(|end| end.reported() == Outcome::Passed));
+    let processes: std::collections::BTreeSet<_> = ends.values().map(|end| end.message.split(' ').nth(1)).collect();
+    assert_eq!(processes.len(), 1, "{ends:?}");
 }
 
 #[test]
