@@ -1,5 +1,7 @@
 //! The runner's one loop: ask for tests, execute them, say how they ended.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::env;
 use std::ffi::OsString;
 use std::io;
@@ -95,6 +97,19 @@ impl Runner {
             self.ended(not_here(item, why))?;
         }
         Ok(())
+    }
+
+    /// Tests by their names. Where two have the same, nobody could tell how each of them ended: the other is not here.
+    pub(crate) fn by_name(&mut self, items: Vec<Item>) -> io::Result<BTreeMap<String, Item>> {
+        let (mut named, mut twins) = (BTreeMap::new(), Vec::new());
+        for item in items {
+            match named.entry(item.name().to_owned()) {
+                Entry::Vacant(place) => drop(place.insert(item)),
+                Entry::Occupied(_) => twins.push(item),
+            }
+        }
+        self.none_is_here(&twins, "another test of its batch has the same name")?;
+        Ok(named)
     }
 
     /// A test begins.
