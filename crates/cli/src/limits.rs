@@ -80,6 +80,8 @@ pub(crate) const JUNIT_OUTPUT_BYTES_MAX: u64 = 64 << 20;
 pub(crate) const SKIP_REASONS_MAX: usize = 1_000;
 /// How many of them are shown.
 pub(crate) const SKIP_REASONS_SHOWN_MAX: usize = 5;
+/// News of a build that wait for the run to take them.
+pub(crate) const GROWING_NEWS_MAX: usize = 64;
 /// Collections of Go's tests whose programs are kept, the newest included.
 pub(crate) const GO_COLLECTIONS_KEPT_MAX: usize = 3;
 

@@ -257,6 +257,7 @@ impl Reader {
             tasks: Default::default(),
             finished: record.finished.into_iter().collect(),
             sealed: summary.sealed,
+            partial: summary.partial,
             ended: record.ended,
             cancel: (record.cancel_mode != 0).then_some(Cancel { reason, mode }),
             closes_at: (record.closes_at_log_time_us > 0).then(|| LogTime::from_us(record.closes_at_log_time_us)),

@@ -78,9 +78,16 @@ pub(crate) const RUNNER_PRINTED_BYTES_MAX: u64 = 64 << 20;
 /// Longest path of a unix socket that every system takes.
 pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 100;
 
+/// Names of the tests of a batch, unless there is only one. They go to a program in its arguments, those of Go in a single
+/// one, of which the system takes 128 KiB.
+pub(crate) const RUNNER_BATCH_ITEM_BYTES_MAX: usize = 64 << 10;
+/// A batch whose tests are known to be over sooner than this is not divided: it would cost more starts than it gains.
+pub(crate) const RUNNER_BATCH_US_MIN: u64 = 20_000;
+
 const _: () = {
     assert!(RUNNER_PROPERTIES_BYTES_MAX + 3 * muster_proto::limits::MESSAGE_TEXT_BYTES_MAX < SPOOL_RECORD_BYTES_MAX);
     assert!(RUNNER_FRAME_BYTES_MAX < RUNNER_BACKLOG_BYTES_MAX);
+    assert!(RUNNER_BATCH_ITEM_BYTES_MAX * 8 < RUNNER_FRAME_BYTES_MAX);
     assert!(TASK_SPEC_BYTES_MAX + MESSAGE_BYTES_MAX < FRAME_BYTES_MAX);
     assert!(FRAME_BYTES_MAX < KEEPER_BACKLOG_BYTES_MAX);
     assert!(SPOOL_RECORD_BYTES_MAX as u64 * 4 <= SPOOL_BYTES_MAX);
