@@ -95,6 +95,14 @@ fn a_finished_run_is_read_through_the_others_when_the_node_that_archived_it_is_k
     let there: Vec<_> = (0..3).filter(|at| !cluster.blobs(*at).is_empty()).collect();
     assert!(there.len() >= 2, "archived before a majority has it: only {there:?}");
 
+    // Something refers to it, however old it is.
+    let rows = cluster.sandbox.json(&format!("gc --output json --unused-for 10m --cluster {all}"));
+    let of_row = |row: &serde_json::Value| (row["node"].as_str().map(str::to_owned), row["removed"].as_u64());
+    let rows: Vec<_> = rows.iter().map(of_row).collect();
+    assert_eq!(rows, ["n0", "n1", "n2"].map(|node| (Some(node.to_owned()), Some(0))));
+    let refused = cluster.sandbox.run(&format!("gc --unused-for 10s --cluster {all}"));
+    refused.exits(2).says("600 s at least");
+
     let killed = cluster.nodes.remove(leader);
     killed.kill();
     // Who is asked has no copy, if the other one that is left has.
@@ -116,4 +124,19 @@ fn a_finished_run_is_read_through_the_others_when_the_node_that_archived_it_is_k
     assert_eq!(listed.lines().count(), 21, "{listed}");
     assert!(listed.contains("what went wrong"), "{listed}");
     assert!(!cluster.blobs(asked).is_empty(), "it has a copy again");
+}
+
+#[test]
+fn gc_on_one_machine_leaves_archives_alone_and_removes_what_nothing_refers_to() {
+    let sandbox = Sandbox::new();
+    sandbox.run("gc --data-dir data").exits(0).says("nothing is stored here");
+    sandbox.write("jobs", "sh -c 'exit 0'\n");
+    sandbox.run("run --data-dir data --cmds jobs --run-id r1").exits(0);
+    let orphan = sandbox.write(&format!("data/blobs/00/{}", "0".repeat(64)), "nothing refers to it");
+    let first = sandbox.json("gc --data-dir data --output json");
+    assert_eq!(first[0]["removed"].as_u64(), Some(1), "{first:?}");
+    assert!(!orphan.exists());
+    let again = sandbox.json("gc --data-dir data --output json");
+    assert_eq!((&again[0]["removed"], &again[0]["blobs"]), (&0.into(), &first[0]["blobs"]), "{again:?}");
+    sandbox.run("tasks r1 --data-dir data").exits(0).says("exit 0");
 }

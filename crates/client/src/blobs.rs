@@ -1,8 +1,10 @@
 //! Blobs: bytes outside the log, each under the SHA-256 of its content.
 
+use std::time::Duration;
+
 use futures::Stream;
 use muster_proto::blob::BlobDigest;
-use muster_proto::v1::{BlobChunk, GetBlob, MissingBlobs, PutBlobsReply};
+use muster_proto::v1::{BlobChunk, CollectBlobs, CollectedRow, GetBlob, MissingBlobs, PutBlobsReply};
 use tonic::Streaming;
 use tonic::transport::Channel;
 
@@ -44,6 +46,16 @@ impl Client {
     pub async fn get_blob(&self, digest: BlobDigest) -> Result<Streaming<BlobChunk>, ClientError> {
         let asked = format!("get blob {digest}");
         self.done(self.blobs().get(GetBlob { digest: digest.to_field(), here: false }).await, &asked)
+    }
+
+    /// Has every node remove what nothing refers to and nobody has brought or asked for in this time.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the time is too short.
+    pub async fn collect_blobs(&self, unused: Duration) -> Result<Vec<CollectedRow>, ClientError> {
+        let unused_ms = u64::try_from(unused.as_millis()).unwrap_or(u64::MAX);
+        let collect = CollectBlobs { unused_ms, here: false };
+        Ok(self.done(self.blobs().collect(collect).await, "remove blobs")?.nodes)
     }
 
     fn blobs(&self) -> BlobsClient<Channel> {

@@ -41,6 +41,11 @@ impl Archiver {
         due.into_iter().for_each(|run| self.enqueue(run));
     }
 
+    /// Somebody else leads, or nobody: what is due is the next leader's.
+    pub(crate) fn end_term(&mut self) {
+        self.waiting.clear();
+    }
+
     /// A run ended.
     pub(crate) fn enqueue(&mut self, run: u64) {
         if !self.waiting.contains(&run) {

@@ -51,6 +51,7 @@ mod worker_events;
 mod worker_sessions;
 
 pub use archive::{ArchiveReader, ArchivedRun, DirArchive, NoArchive};
+pub use blobs::tend::collect_offline;
 pub use clock::{Clock, SystemClock};
 pub use config::{Config, LocalRecovery};
 pub use consensus::{ClusterChange, Consensus, ConsensusStatus, Leadership, ProposeError};

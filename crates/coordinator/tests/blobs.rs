@@ -5,18 +5,21 @@ mod cluster;
 mod common;
 
 use std::path::PathBuf;
+use std::slice::from_ref;
 use std::time::Duration;
 
 use cluster::Cluster;
 use common::{FakeWorker, Host, MemConsensus, open, tasks, temporary};
 use futures::stream;
 use muster_client::{Client, ClientError, channel_tcp, submit_run};
+use muster_coordinator::collect_offline;
 use muster_coordinator::limits::BLOBS_TENDED_MS;
 use muster_proto::Bytes;
 use muster_proto::blob::BlobDigest;
 use muster_proto::layout::DataDir;
-use muster_proto::limits::BLOB_CHUNK_BYTES_MAX;
+use muster_proto::limits::{BLOB_CHUNK_BYTES_MAX, BLOB_UNUSED_MS_MIN};
 use muster_proto::v1::{BlobChunk, ListTasksRequest, Outcome};
+use muster_raft::RealDisk;
 use sha2::{Digest, Sha256};
 use tonic::Code;
 
@@ -110,7 +113,7 @@ async fn a_full_store_refuses_with_figures_and_keeps_what_it_has() {
     let host =
         Host::with(MemConsensus::new(), Default::default(), temporary(), |config| config.blobs_bytes_max = max).await;
     let client = host.client().await;
-    put(&client, chunks(&[first.clone()])).await.expect("has room");
+    put(&client, chunks(from_ref(&first))).await.expect("has room");
     let error = put(&client, chunks(&[second])).await.expect_err("has none");
     assert_eq!(error.code(), Some(Code::ResourceExhausted), "{error}");
     assert!(error.to_string().contains(&format!("{max} is the most")), "{error}");
@@ -123,14 +126,14 @@ async fn a_full_store_refuses_with_figures_and_keeps_what_it_has() {
 async fn a_damaged_blob_is_not_given_out_and_can_be_put_again() {
     let (host, blob) = (Host::new().await, content(3));
     let client = host.client().await;
-    put(&client, chunks(&[blob.clone()])).await.expect("is kept");
+    put(&client, chunks(from_ref(&blob))).await.expect("is kept");
     let path = host.data().blob(&digest_of(&blob));
     let mut damaged = blob.clone();
     damaged[BLOB_CHUNK_BYTES_MAX + 5] ^= 1;
     std::fs::write(&path, &damaged).expect("writes");
     assert_eq!(get(&client, digest_of(&blob)).await, Err(Code::DataLoss));
     assert_eq!(client.missing_blobs(&[digest_of(&blob)]).await.expect("answers"), [digest_of(&blob)]);
-    put(&client, chunks(&[blob.clone()])).await.expect("is kept");
+    put(&client, chunks(from_ref(&blob))).await.expect("is kept");
     assert!(get(&client, digest_of(&blob)).await.expect("whole again") == blob);
 }
 
@@ -139,7 +142,7 @@ async fn a_blob_is_on_a_majority_when_it_is_acknowledged_and_every_node_gives_it
     let cluster = Cluster::of(3).await;
     let blob = content(4);
     let digest = digest_of(&blob);
-    let copies = put(&cluster.nodes[1].client().await, chunks(&[blob.clone()])).await.expect("is kept");
+    let copies = put(&cluster.nodes[1].client().await, chunks(from_ref(&blob))).await.expect("is kept");
     let there = cluster.nodes.iter().filter(|node| node.data.blob(&digest).exists()).count();
     assert!(copies >= 2 && there >= 2, "{copies} acknowledged, {there} there");
     for node in &cluster.nodes {
@@ -161,12 +164,12 @@ async fn a_blob_is_on_a_majority_when_it_is_acknowledged_and_every_node_gives_it
 async fn a_blob_that_too_few_nodes_can_keep_is_not_acknowledged() {
     let mut cluster = Cluster::of(3).await;
     let (early, late) = (content(5), content(6));
-    put(&cluster.nodes[0].client().await, chunks(&[early.clone()])).await.expect("is kept");
+    put(&cluster.nodes[0].client().await, chunks(from_ref(&early))).await.expect("is kept");
     cluster.stop(2).await;
     put(&cluster.nodes[0].client().await, chunks(&[b"two".to_vec()])).await.expect("two of three are a majority");
     cluster.stop(1).await;
     let client = cluster.nodes[0].client().await;
-    let error = put(&client, chunks(&[late.clone()])).await.expect_err("one is not");
+    let error = put(&client, chunks(from_ref(&late))).await.expect_err("one is not");
     assert_eq!(error.code(), Some(Code::Unavailable), "{error}");
     assert!(error.to_string().contains("2 copies are needed and there are 1: n"), "{error}");
     assert_eq!(client.missing_blobs(&[digest_of(&late)]).await.expect("answers"), [digest_of(&late)]);
@@ -234,4 +237,76 @@ async fn a_blob_that_nothing_refers_to_goes_when_nobody_has_asked_for_it_for_its
     assert_eq!(files(&host.data()).len(), 1, "the archive");
     let request = ListTasksRequest { run_id: "run-1".into(), ..ListTasksRequest::default() };
     assert_eq!(client.tasks(request).await.expect("is read").rows.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn asked_to_collect_a_node_removes_what_was_not_used_for_that_time_and_nothing_sooner_than_is_safe() {
+    let host = Host::new().await;
+    let client = host.client().await;
+    put(&client, chunks(&[content(9)])).await.expect("is kept");
+    let least = Duration::from_millis(BLOB_UNUSED_MS_MIN);
+    let error = client.collect_blobs(least / 2).await.expect_err("it may be needed in a moment");
+    assert_eq!(error.code(), Some(Code::InvalidArgument), "{error}");
+    let rows = client.collect_blobs(least).await.expect("collects");
+    assert_eq!((rows.len(), rows[0].removed, rows[0].blobs, rows[0].bytes), (1, 0, 1, content(9).len() as u64));
+    tokio::time::sleep(least).await;
+    let rows = client.collect_blobs(least).await.expect("collects");
+    assert_eq!((rows[0].removed, rows[0].removed_bytes, rows[0].blobs), (1, content(9).len() as u64, 0));
+    assert_eq!(files(&host.data()), Vec::<PathBuf>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_node_is_asked_to_collect_and_one_that_is_gone_is_named() {
+    let mut cluster = Cluster::of(3).await;
+    put(&cluster.nodes[0].client().await, chunks(&[content(10)])).await.expect("is kept");
+    let gone = cluster.stop(2).await.name;
+    cluster.leader().await;
+    let rows = cluster.nodes[0].client().await.collect_blobs(Duration::from_millis(BLOB_UNUSED_MS_MIN)).await;
+    let rows = rows.expect("collects");
+    assert_eq!(rows.iter().map(|row| row.node.as_str()).collect::<Vec<_>>(), ["n1", "n2", "n3"]);
+    for row in rows {
+        assert_eq!(row.failed.is_empty(), row.node != gone, "{row:?}");
+        assert_eq!(row.removed, 0, "it was brought just now: {row:?}");
+    }
+}
+
+/// A process that hosts a coordinator for a moment never lives long enough to remove anything itself.
+#[tokio::test(start_paused = true)]
+async fn where_nobody_hosts_everything_goes_that_nothing_refers_to() {
+    let host = Host::new().await;
+    let client = host.client().await;
+    submit_run(&client, open("run-1"), tasks(3)).await.expect("submits");
+    host.worker("w", 4, 64).await.work(Box::new(|_| Outcome::Passed), 3).await;
+    host.until("the archive", |state| state.run_by_id("run-1").is_some_and(|run| run.archived().is_some())).await;
+    put(&client, chunks(&[content(11)])).await.expect("is kept");
+    host.coordinator.shutdown().await;
+    let collect = || {
+        let disk = std::sync::Arc::new(RealDisk);
+        host.consensus.read(|state| collect_offline(state, disk, &host.data())).expect("collects")
+    };
+    assert_eq!((collect().removed, collect().removed, collect().blobs), (1, 0, 1));
+    assert_eq!(files(&host.data()).len(), 1, "the archive");
+}
+
+/// A node lost the file of an archive, or joined after it was written: it has a copy again without anybody asking.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_state_refers_to_comes_back_to_a_node_that_lacks_it() {
+    let cluster = Cluster::tended(3, Duration::from_millis(100)).await;
+    let leader = cluster.leader().await;
+    submit_run(&cluster.nodes[leader].client().await, open("run-1"), tasks(4)).await.expect("submits");
+    let channel = channel_tcp(&cluster.nodes[leader].address).expect("an address");
+    let worker = FakeWorker::connect_over(channel, FakeWorker::hello("w", 1, 4, 64)).await;
+    worker.work(Box::new(|_| Outcome::Passed), 4).await;
+    for node in &cluster.nodes {
+        let archived = |state: &muster_core::State| {
+            let run = state.run_by_id("run-1")?;
+            BlobDigest::from_field(run.archived()?)
+        };
+        node.until("the archive", |state| archived(state).is_some()).await;
+        let digest = node.raft.read(archived).expect("archived");
+        let path = node.data.blob(&digest);
+        node.until("its copy", |_| path.exists()).await;
+        std::fs::remove_file(&path).expect("removes");
+        node.until("its copy, again", |_| path.exists()).await;
+    }
 }

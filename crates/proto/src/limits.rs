@@ -42,6 +42,9 @@ pub const OUTPUT_CHUNK_BYTES_MAX: usize = 64 << 10;
 pub const BLOB_CHUNK_BYTES_MAX: usize = 256 << 10;
 /// Largest blob.
 pub const BLOB_BYTES_MAX: u64 = 1 << 30;
+/// Shortest time after which a blob that nothing refers to may be removed where coordinators serve, in milliseconds:
+/// what was brought must be referred to before.
+pub const BLOB_UNUSED_MS_MIN: u64 = 600_000;
 /// Blobs asked for, or sent, in one request.
 pub const BLOBS_ASKED_MAX: usize = 8_192;
 

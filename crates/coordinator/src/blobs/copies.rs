@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::join_all;
 use muster_proto::blob::BlobDigest;
-use muster_proto::v1::{GetBlob, MissingBlobs};
+use muster_proto::v1::{CollectBlobs, CollectedRow, GetBlob, MissingBlobs};
 use muster_raft::Member;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::Status;
@@ -15,6 +15,7 @@ use tonic::transport::Channel;
 
 use super::store::BlobStore;
 use super::stream::{outgoing, receive};
+use super::tend::row;
 use crate::archive::ArchiveSource;
 use crate::consensus::Consensus;
 use crate::forward::{Channels, Forwarder};
@@ -52,12 +53,16 @@ impl Blobs {
         permit: Option<Arc<OwnedSemaphorePermit>>,
     ) -> Result<u32, Status> {
         let Voters { own, others, needed } = self.voters();
+        // What is to be copied must be here; having been asked for, it is not removed meanwhile.
+        if let Some(absent) = self.missing_here(digests.to_vec()).await?.first() {
+            return Err(Status::unavailable(format!("blob {absent} is not on this node any more: bring it again")));
+        }
         let mut copies = own;
         let (sender, mut pushed) = mpsc::channel(others.len().max(1));
+        if copies >= needed {
+            return Ok(copies);
+        }
         for member in others {
-            if copies >= needed {
-                break;
-            }
             let (blobs, digests, sender, permit) = (Arc::clone(self), digests.to_vec(), sender.clone(), permit.clone());
             tokio::spawn(async move {
                 let limit = Duration::from_millis(BLOB_COPY_MS_MAX);
@@ -163,6 +168,28 @@ impl Blobs {
             return Ok(());
         }
         self.obtain(digest).await
+    }
+
+    /// Has the other nodes remove what nothing refers to.
+    pub(super) async fn collect_elsewhere(&self, unused_ms: u64) -> Vec<CollectedRow> {
+        let others = self.others();
+        let collected = others.iter().map(|member| async {
+            let answer = match self.client(member) {
+                Ok(mut client) => {
+                    let asked = client.collect(CollectBlobs { unused_ms, here: true });
+                    let asked = tokio::time::timeout(Duration::from_millis(BLOB_COPY_MS_MAX), asked).await;
+                    asked.map_err(|_| format!("no answer in {BLOB_COPY_MS_MAX} ms"))
+                }
+                Err(why) => Err(why),
+            };
+            let rows = answer.and_then(|answer| answer.map_err(|status| status.message().to_owned()));
+            match rows.map(|rows| rows.into_inner().nodes.into_iter().next()) {
+                Ok(Some(row)) => row,
+                Ok(None) => row(&member.node.name, Err("it said nothing".into())),
+                Err(why) => row(&member.node.name, Err(why)),
+            }
+        });
+        join_all(collected).await
     }
 
     async fn pull(&self, member: &Member, digest: BlobDigest) -> Result<(), Status> {

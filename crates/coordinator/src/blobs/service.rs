@@ -2,15 +2,19 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use muster_proto::blob::BlobDigest;
-use muster_proto::limits::BLOBS_ASKED_MAX;
-use muster_proto::v1::{BlobChunk, GetBlob, MissingBlobs, MissingBlobsReply, PutBlobsReply};
+use muster_proto::limits::{BLOB_UNUSED_MS_MIN, BLOBS_ASKED_MAX};
+use muster_proto::v1::{
+    BlobChunk, CollectBlobs, CollectBlobsReply, GetBlob, MissingBlobs, MissingBlobsReply, PutBlobsReply,
+};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::stream::{outgoing, receive};
+use super::tend::{collect, row};
 use crate::limits::{BLOB_DOWNLOADS_MAX, BLOB_UPLOADS_MAX};
 use crate::shared::Shared;
 use crate::stubs::blobs_server;
@@ -89,5 +93,23 @@ impl blobs_server::Blobs for BlobsService {
             chunk
         });
         Ok(Response::new(chunks.boxed()))
+    }
+
+    async fn collect(&self, request: Request<CollectBlobs>) -> Result<Response<CollectBlobsReply>, Status> {
+        self.shared.check_open()?;
+        let CollectBlobs { unused_ms, here } = request.into_inner();
+        if unused_ms < BLOB_UNUSED_MS_MIN {
+            let (asked, least) = (unused_ms / 1_000, BLOB_UNUSED_MS_MIN / 1_000);
+            return Err(Status::invalid_argument(format!(
+                "what was used {asked} s ago may be needed in a moment: {least} s at least"
+            )));
+        }
+        let removed = collect(&self.shared, Duration::from_millis(unused_ms)).await;
+        let mut nodes = vec![row(&self.shared.node, removed)];
+        if !here {
+            nodes.extend(self.shared.blobs.collect_elsewhere(unused_ms).await);
+            nodes.sort_by(|one, other| one.node.cmp(&other.node));
+        }
+        Ok(Response::new(CollectBlobsReply { nodes }))
     }
 }

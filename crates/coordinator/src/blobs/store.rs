@@ -64,6 +64,9 @@ struct Kept {
 pub(crate) struct Removed {
     pub(crate) blobs: u64,
     pub(crate) bytes: u64,
+    /// What is left.
+    pub(crate) kept: u64,
+    pub(crate) kept_bytes: u64,
 }
 
 /// Room for a blob that is coming; given back when dropped.
@@ -215,9 +218,9 @@ impl BlobStore {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     Ok(()) | Err(_) => index.forget(&digest),
                 }
-                removed = Removed { blobs: removed.blobs + 1, bytes: removed.bytes + bytes };
+                removed = Removed { blobs: removed.blobs + 1, bytes: removed.bytes + bytes, ..removed };
             }
-            Ok(removed)
+            Ok(Removed { kept: index.blobs.len() as u64, kept_bytes: index.bytes, ..removed })
         })?
     }
 

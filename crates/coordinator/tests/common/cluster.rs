@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_client::{Client, channel_tcp};
+use muster_coordinator::limits::BLOBS_TENDED_MS;
 use muster_coordinator::listen::{DialTcp, accept};
 use muster_coordinator::{Channels, Config, Coordinator, start};
 use muster_proto::layout::DataDir;
@@ -43,6 +44,11 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) async fn of(count: usize) -> Self {
+        Self::tended(count, Duration::from_millis(BLOBS_TENDED_MS)).await
+    }
+
+    /// Of nodes that look after their blobs so often.
+    pub(crate) async fn tended(count: usize, every: Duration) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut listeners = Vec::new();
         for _ in 0..count {
@@ -53,7 +59,7 @@ impl Cluster {
         let mut nodes = Vec::new();
         for (nth, listener) in listeners.into_iter().enumerate() {
             let name = format!("n{}", nth + 1);
-            nodes.push(Node::start(dir.path().join(&name), name, listener, &addresses).await);
+            nodes.push(Node::start(dir.path().join(&name), name, listener, &addresses, every).await);
         }
         let cluster = Self { nodes, _dir: dir };
         cluster.leader().await;
@@ -93,7 +99,7 @@ impl Cluster {
 }
 
 impl Node {
-    async fn start(dir: PathBuf, name: String, listener: TcpListener, addresses: &[String]) -> Self {
+    async fn start(dir: PathBuf, name: String, listener: TcpListener, addresses: &[String], tended: Duration) -> Self {
         let address = listener.local_addr().expect("is bound").to_string();
         let data = DataDir::new(dir);
         let mut options = RaftOptions::new(data.raft(), &name, Arc::new(RealDisk));
@@ -107,6 +113,7 @@ impl Node {
         let incoming = accept(listener, raft.clone());
         let mut config = Config::new(data.clone(), "cluster");
         config.channels = Some(Arc::new(Plain));
+        config.blobs_tended = tended;
         let coordinator = start(raft.clone(), config, Arc::new(FakeRecovery::default())).await.expect("starts");
         tokio::spawn(coordinator.serve(incoming));
         Self { name, address, raft, data, coordinator }
