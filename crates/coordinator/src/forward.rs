@@ -78,8 +78,9 @@ impl Forwarder {
             },
         };
         let Some(leader) = leader else {
-            let text =
-                if was_forwarded { "this node does not lead any more" } else { "no coordinator leads at the moment" };
+            let term = shared.leadership().borrow().term;
+            let nor_others = if was_forwarded { "" } else { ", and no other one is known to" };
+            let text = format!("this node does not lead in term {term}{nor_others}");
             return Err(retryable(Status::unavailable(format!("{text}: ask again, or another node"))));
         };
         self.channel(shared.config.channels.as_ref(), &leader.address).map(Answerer::There)
