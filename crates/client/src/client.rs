@@ -188,7 +188,11 @@ impl Client {
         ClusterClient::new(self.channel.clone())
     }
 
-    fn done<T>(&self, reply: Result<Response<T>, Status>, asked: &str) -> Result<T, ClientError> {
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    pub(crate) fn done<T>(&self, reply: Result<Response<T>, Status>, asked: &str) -> Result<T, ClientError> {
         reply.map(Response::into_inner).map_err(|status| self.call_error(asked, status))
     }
 

@@ -6,6 +6,7 @@
 //! command can host a coordinator again when the one it talked to is gone.
 
 pub mod backoff;
+mod blobs;
 mod client;
 mod connect;
 pub mod error;

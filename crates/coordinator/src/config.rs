@@ -10,7 +10,7 @@ use muster_raft::{Disk, RealDisk};
 
 use crate::clock::{Clock, SystemClock};
 use crate::forward::Channels;
-use crate::limits::{TICKS_PER_HEARTBEAT, WATCH_STALL_MS_MAX};
+use crate::limits::{BLOBS_BYTES_MAX, BLOBS_KEPT_MS, BLOBS_TENDED_MS, TICKS_PER_HEARTBEAT, WATCH_STALL_MS_MAX};
 
 /// Settings of a coordinator.
 #[derive(Clone)]
@@ -33,6 +33,12 @@ pub struct Config {
     pub clock: Arc<dyn Clock>,
     /// Ways to the other coordinators; a node that runs alone has none.
     pub channels: Option<Arc<dyn Channels>>,
+    /// Bytes of all blobs that this node keeps.
+    pub blobs_bytes_max: u64,
+    /// Time between two looks at which blobs are missing and which are not needed.
+    pub blobs_tended: Duration,
+    /// How long a blob that nothing refers to is kept after it was brought or asked for.
+    pub blobs_kept: Duration,
 }
 
 impl Config {
@@ -48,6 +54,9 @@ impl Config {
             disk: Arc::new(RealDisk),
             clock: Arc::new(SystemClock::new()),
             channels: None,
+            blobs_bytes_max: BLOBS_BYTES_MAX,
+            blobs_tended: Duration::from_millis(BLOBS_TENDED_MS),
+            blobs_kept: Duration::from_millis(BLOBS_KEPT_MS),
         }
     }
 

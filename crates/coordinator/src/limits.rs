@@ -99,10 +99,36 @@ pub const ARCHIVE_PAGE_TASKS_MAX: u32 = 256;
 pub const ARCHIVE_BYTES_MAX: usize = 1 << 30;
 /// How long a shutdown waits for an archive that is being written, in milliseconds.
 pub const ARCHIVE_SHUTDOWN_MS_MAX: u64 = 2_000;
+/// Pause before a finished run's archive is brought to the other nodes anew, in milliseconds.
+pub const ARCHIVE_RETRY_MS: u64 = 1_000;
 /// How long a shutdown waits for connections to end, in milliseconds.
 pub const SHUTDOWN_MS_MAX: u64 = 2_000;
 
+/// Bytes of all blobs of a node; more are refused.
+pub const BLOBS_BYTES_MAX: u64 = 64 << 30;
+/// Blobs of a node; more are refused.
+pub const BLOBS_MAX: usize = 1_000_000;
+/// Time between two looks at which blobs are missing and which are not needed, in milliseconds.
+pub const BLOBS_TENDED_MS: u64 = 60_000;
+/// A blob that nothing refers to is kept for so long after it was brought or asked for, in milliseconds.
+pub const BLOBS_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Uploads of clients at one time, and as many of other nodes; more are refused and may be tried again.
+pub const BLOB_UPLOADS_MAX: usize = 64;
+/// Blobs that are being read for others at one time; whoever asks for more waits.
+pub const BLOB_DOWNLOADS_MAX: usize = 64;
+/// Chunks of a blob between a disk and a connection.
+pub const BLOB_CHUNKS_MAX: usize = 4;
+/// A blob of which nothing comes, or of which nothing is taken, for so long is given up, in milliseconds.
+pub const BLOB_STALL_MS_MAX: u64 = 30_000;
+/// How long a copy may take to get to another node, in milliseconds.
+pub const BLOB_COPY_MS_MAX: u64 = 300_000;
+/// How long another node may take to say which blobs it lacks, in milliseconds.
+pub const BLOB_ASK_MS_MAX: u64 = 5_000;
+
 const _: () = {
+    assert!(ARCHIVE_BYTES_MAX as u64 <= wire::BLOB_BYTES_MAX && wire::BLOB_BYTES_MAX <= BLOBS_BYTES_MAX);
+    assert!(BLOB_COPY_MS_MAX < wire::BLOB_UNUSED_MS_MIN && wire::BLOB_UNUSED_MS_MIN <= BLOBS_KEPT_MS);
+    assert!(BLOBS_TENDED_MS < BLOBS_KEPT_MS && BLOB_STALL_MS_MAX < BLOB_COPY_MS_MAX);
     assert!(ENTRY_BYTES_MAX + wire::MESSAGE_BYTES_MAX < raft::ENTRY_BYTES_MAX, "one more command always fits");
     assert!(ENTRY_BYTES_MAX < PENDING_BYTES_MAX && ENTRY_COMMANDS_MAX <= PENDING_COMMANDS_MAX);
     assert!(INBOX_BATCH_EVENTS_MAX <= INBOX_EVENTS_MAX);

@@ -248,6 +248,7 @@ impl MainLoop {
             return;
         }
         self.taking_over = None;
+        self.archiver.end_term();
         let status = retryable(Status::unavailable(self.no_leader()));
         self.sessions.cut_all(&status);
         let waiting = self.pending.take_origins();

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::blob::BlobDigest;
 use crate::v1::TaskRef;
 
 /// A data directory: everything one project's coordinator keeps.
@@ -71,7 +72,27 @@ impl DataDir {
         self.spools().join(format!("{session}.spool"))
     }
 
-    /// Archives of finished runs.
+    /// Blobs, in directories named after the first byte of their digests.
+    pub fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    /// Blobs whose digest begins with this byte.
+    pub fn blobs_of(&self, first: u8) -> PathBuf {
+        self.blobs().join(format!("{first:02x}"))
+    }
+
+    /// One blob.
+    pub fn blob(&self, digest: &BlobDigest) -> PathBuf {
+        self.blobs_of(digest.bytes()[0]).join(digest.to_string())
+    }
+
+    /// Blobs that are not complete.
+    pub fn blobs_incoming(&self) -> PathBuf {
+        self.blobs().join("incoming")
+    }
+
+    /// Archives of finished runs that an earlier muster wrote; now they are blobs.
     pub fn archives(&self) -> PathBuf {
         self.root.join("archive")
     }

@@ -97,6 +97,8 @@ pub(crate) enum Command {
     Nodes(cluster::NodesArgs),
     /// Change the coordinators of a cluster while it works
     Admin(cluster::AdminArgs),
+    /// Remove archives and other blobs that nothing refers to any more
+    Gc(cluster::GcArgs),
     /// Measure muster on this machine, each figure beside its floor
     Bench(crate::cmd::bench::BenchArgs),
     /// Print a completion script for a shell

@@ -7,6 +7,7 @@ mod completions;
 mod coordinator;
 mod follow;
 mod framework;
+mod gc;
 mod logs;
 mod man;
 mod nodes;
@@ -78,6 +79,7 @@ pub(crate) async fn run(cli: Cli) -> CommandResult {
         Command::Bench(args) => Box::pin(bench::main(&args, context.json())).await,
         Command::Coordinator(args) => Box::pin(coordinator::coordinator(&context, &args)).await,
         Command::Worker(args) => Box::pin(worker::worker(&context, &args)).await,
+        Command::Gc(args) => gc::gc(&context, &args).await,
         Command::Nodes(_) => nodes::nodes(&context).await,
         Command::Admin(args) => nodes::admin(&context, args).await,
         Command::Workers(_) => workers::workers(&context).await,
