@@ -93,7 +93,8 @@ const DIES: &str =
 
 #[test]
 fn a_failed_test_whose_process_died_runs_once_more_for_its_output_alone() {
-    let again = "echo \"thread 'a' (1) panicked at x.rs:1:2:\"; echo no; echo; echo 'test a ... FAILED'; echo 'test result: FAILED.'; exit 101";
+    let again = "echo \"thread 'a' (1) panicked at x.rs:1:2:\"; echo no
+        echo; echo 'test a ... FAILED'; echo 'test result: FAILED.'; exit 101";
     let told = told_of(&(DIES.to_owned() + again), &["a", "b"]);
     assert_eq!(told.said[..3], ["start 1", "result 1 failed failed (more)", "start 2"]);
     assert_eq!(told.said[3..], ["result 1 failed no", "result 2 crashed"]);
