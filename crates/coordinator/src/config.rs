@@ -33,6 +33,9 @@ pub struct Config {
     pub clock: Arc<dyn Clock>,
     /// Ways to the other coordinators; a node that runs alone has none.
     pub channels: Option<Arc<dyn Channels>>,
+    /// Workers keep outputs in data directories of their own, and are asked for them. Otherwise this process hosts the
+    /// only worker, and both have one data directory.
+    pub remote_outputs: bool,
 }
 
 impl Config {
@@ -48,6 +51,7 @@ impl Config {
             disk: Arc::new(RealDisk),
             clock: Arc::new(SystemClock::new()),
             channels: None,
+            remote_outputs: false,
         }
     }
 

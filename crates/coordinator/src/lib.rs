@@ -33,6 +33,7 @@ pub mod limits;
 pub mod listen;
 mod main_loop;
 mod output;
+mod output_relay;
 mod pending;
 pub mod query;
 mod recover;

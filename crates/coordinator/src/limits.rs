@@ -84,6 +84,12 @@ pub const OUTPUT_STREAMS_MAX: usize = 256;
 pub const OUTPUT_CHUNKS_MAX: usize = 4;
 /// How often a growing output is looked at, in milliseconds.
 pub const OUTPUT_POLL_MS: u64 = 100;
+/// How long a worker may take for one part of an output, with what it was asked before, in milliseconds.
+pub const OUTPUT_PART_MS_MAX: u64 = 10_000;
+/// How long a reader of output waits for a worker that is expected back, in milliseconds.
+pub const OUTPUT_WORKER_MS_MAX: u64 = 5_000;
+/// Parts of outputs that wait until their worker can be asked for them: each reader waits for one.
+pub const OUTPUT_PARTS_WAITING_MAX: usize = OUTPUT_STREAMS_MAX;
 
 /// Tasks in one block of an archive.
 pub const ARCHIVE_BLOCK_TASKS_MAX: usize = 1_024;
@@ -117,5 +123,7 @@ const _: () = {
     assert!(ARCHIVE_ORDER_ENTRIES_MAX * 5 < ARCHIVE_BLOCK_DECODED_BYTES_MAX);
     assert!(ARCHIVE_PAGE_TASKS_MAX as usize <= ARCHIVE_BLOCK_TASKS_MAX);
     assert!(RUNS_ENDED_TOLD_MAX >= CONTEXTS_TOLD_MAX && RUNS_ENDED_TOLD_MAX * 10 < wire::MESSAGE_BYTES_MAX);
+    assert!(OUTPUT_POLL_MS < OUTPUT_WORKER_MS_MAX && OUTPUT_PART_MS_MAX < WATCH_STALL_MS_MAX);
+    assert!(wire::OUTPUT_CHUNK_BYTES_MAX * wire::OUTPUT_READS_MAX < wire::MESSAGE_BYTES_MAX);
     assert!(TICKS_PER_HEARTBEAT >= 2, "a process that is gone is noticed well before the next heartbeat");
 };

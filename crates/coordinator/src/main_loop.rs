@@ -34,6 +34,7 @@ use crate::consensus::{Consensus, Leadership, ProposeError};
 use crate::deadlines;
 use crate::forward::retryable;
 use crate::limits::{ARCHIVE_SHUTDOWN_MS_MAX, INBOX_BATCH_EVENTS_MAX, SHUTDOWN_MS_MAX};
+use crate::output_relay::Wanted;
 use crate::pending::{Origin, Pending, ReplySender};
 use crate::refusal::{End, Failure};
 use crate::shared::Shared;
@@ -47,6 +48,8 @@ pub(crate) enum Event {
     Propose { kind: Kind, reply: ReplySender },
     /// Something on a worker's stream.
     Worker(WorkerEvent),
+    /// Somebody reads what an attempt on a worker printed.
+    ReadOutput(Wanted),
     /// The spool of a session whose process is gone was read.
     SpoolRead { session: u64, reports: Result<Vec<AttemptReport>, String> },
     /// The archive of a run is durable under this digest, or there is none.
@@ -192,6 +195,7 @@ impl MainLoop {
         match event {
             Event::Propose { kind, reply } => self.accept(kind, reply),
             Event::Worker(event) => self.worker_event(event),
+            Event::ReadOutput(wanted) => self.sessions.read_output(wanted),
             Event::SpoolRead { session, reports } => self.spool_read(session, reports),
             Event::Archived { run, digest } => self.archived(run, digest),
             Event::Landed(landed) => self.landed(landed)?,

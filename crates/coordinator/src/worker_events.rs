@@ -52,6 +52,7 @@ impl MainLoop {
                 self.sessions.set_credits(session, credits);
                 self.plan_due = true;
             }
+            Said::OutputPart(part) => self.sessions.output_part(connection, part),
         }
     }
 

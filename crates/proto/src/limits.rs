@@ -38,6 +38,8 @@ pub const PAGE_ROWS_MAX: u32 = 1_000;
 pub const PROGRESS_RUNNING_MAX: usize = 8;
 /// Bytes of one output chunk.
 pub const OUTPUT_CHUNK_BYTES_MAX: usize = 64 << 10;
+/// Parts of outputs that a worker is asked for at the same time: few, because they share a stream with its heartbeats.
+pub const OUTPUT_READS_MAX: usize = 4;
 
 const _: () = {
     assert!(ADD_TASKS_BYTES_MAX + TASK_SPEC_BYTES_MAX < MESSAGE_BYTES_MAX);

@@ -20,6 +20,7 @@ pub mod limits;
 mod main_loop;
 mod metrics;
 mod oom;
+mod outputs;
 mod procfs;
 mod recover;
 mod report;

@@ -51,6 +51,10 @@ pub(crate) const METRICS_READ_BYTES_MAX: u64 = METRICS_BYTES_MAX as u64;
 pub(crate) const METRICS_BAD_LINES_QUOTED_MAX: usize = 3;
 /// Between two attempts to remove a control group whose processes were killed.
 pub(crate) const CGROUP_LOOK_MS: u64 = 2;
+/// Parts of outputs that are read at the same time for those who ask; the coordinator asks for no more at once.
+pub(crate) const OUTPUT_READS_MAX: usize = muster_proto::limits::OUTPUT_READS_MAX;
+/// Bytes of one part of an output.
+pub(crate) const OUTPUT_PART_BYTES_MAX: usize = muster_proto::limits::OUTPUT_CHUNK_BYTES_MAX;
 /// With less space than this on the disk of the outputs, a failure may be the disk's.
 pub(crate) const OUTPUT_DISK_FREE_BYTES_MIN: u64 = 64 << 10;
 /// Largest frame between the keeper and a runner.

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use muster_core::agent::{Agent, Input};
-use muster_proto::v1::{RegisterWorker, keeper_event};
+use muster_proto::v1::{OutputPart, RegisterWorker, coordinator_message, keeper_event, worker_message};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::transport::Channel;
@@ -24,6 +24,7 @@ enum Event {
     Link(LinkEvent),
     Keeper(io::Result<Vec<keeper_event::Kind>>),
     Composed(Result<Vec<Composed>, tokio::task::JoinError>),
+    OutputRead(OutputPart),
     Control(Control),
     Tick,
     Shutdown,
@@ -112,9 +113,16 @@ async fn run_session<F: Future<Output = ()>>(
     loop {
         match next_event(session, uplink, outside).await {
             Event::Link(LinkEvent::Connected) => session.feed(Input::Connected),
+            Event::Link(LinkEvent::Said(coordinator_message::Kind::ReadOutput(asked))) => {
+                if let Some(refused) = session.outputs.begin(asked) {
+                    send_part(uplink, refused);
+                }
+            }
+            Event::OutputRead(part) => send_part(uplink, part),
             Event::Link(LinkEvent::Said(said)) => session.feed(Input::Message(said)),
             Event::Link(LinkEvent::Lost(reason)) => {
                 tracing::debug!("the stream to the coordinator is gone: {reason}");
+                session.outputs.forget();
                 session.feed(Input::Disconnected);
             }
             Event::Link(LinkEvent::Refused(status)) => return Err(WorkerError::Refused(status.message().to_owned())),
@@ -143,6 +151,15 @@ async fn run_session<F: Future<Output = ()>>(
     }
 }
 
+/// Answers go the way of everything else. One that finds no room there is not missed: the stream does not move, and
+/// whoever asked gives up with it.
+fn send_part(uplink: &Uplink, part: OutputPart) {
+    let id = part.id;
+    if !uplink.send(worker_message::Kind::OutputPart(part)) {
+        tracing::debug!(id, "a part of an output is not sent: the stream does not move");
+    }
+}
+
 /// Waits for the next event. Everything it waits for may be dropped and asked again.
 async fn next_event<F: Future<Output = ()>>(
     session: &mut Session<'_>,
@@ -153,6 +170,7 @@ async fn next_event<F: Future<Output = ()>>(
         session.agent.next_wakeup_ms().map(|at| Duration::from_millis(at.saturating_sub(clock::boottime_ms())));
     let keeper = &mut session.keeper;
     let composing = &mut session.composing;
+    let outputs = &mut session.outputs;
     let keeper_events = async {
         match keeper {
             Some(keeper) => keeper.events().await,
@@ -199,6 +217,7 @@ async fn next_event<F: Future<Output = ()>>(
         events = keeper_events => Event::Keeper(events),
         batch = composed => Event::Composed(batch),
         event = uplink.next() => Event::Link(event),
+        part = outputs.next() => Event::OutputRead(part),
         asked = control => Event::Control(asked),
         () = tick => Event::Tick,
     }

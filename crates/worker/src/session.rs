@@ -20,6 +20,7 @@ use crate::keeper::Options;
 use crate::keeper_client::{KeeperClient, Learned};
 use crate::leftovers::{self, Marks};
 use crate::limits::{KEEPER_DEATHS_MAX, KEEPER_KILLED_MS_MAX, OUTPUT_BYTES_MAX};
+use crate::outputs::OutputReads;
 use crate::report::{self, Composed};
 use crate::uplink::Uplink;
 use crate::{Control, WorkerConfig, cgroup, clock, recover, spool};
@@ -46,6 +47,8 @@ pub(crate) struct Session<'a> {
     pub(crate) composing: Option<JoinHandle<Vec<Composed>>>,
     /// Tokens of attempts that left a metrics file.
     metrics_files: BTreeSet<u64>,
+    /// For those who read outputs.
+    pub(crate) outputs: OutputReads,
     /// Longest grace of any attempt so far.
     pub(crate) grace_ms_max: u64,
     /// Asked for before there was a keeper.
@@ -66,6 +69,7 @@ impl<'a> Session<'a> {
             to_compose: Vec::new(),
             composing: None,
             metrics_files: BTreeSet::new(),
+            outputs: OutputReads::new(config.data.clone()),
             grace_ms_max: 0,
             to_prepare: Vec::new(),
             prepared: BTreeMap::new(),
@@ -84,12 +88,14 @@ impl<'a> Session<'a> {
                 Action::Send(message) => {
                     if !uplink.send(message) {
                         tracing::warn!("the coordinator does not read what this worker sends: dialling again");
+                        self.outputs.forget();
                         uplink.redial();
                         self.feed(Input::Disconnected);
                     }
                 }
                 Action::Reconnect => {
                     tracing::warn!("the coordinator does not answer: dialling again");
+                    self.outputs.forget();
                     uplink.redial();
                 }
                 Action::OpenSession { session } => self.open(session)?,

@@ -58,6 +58,7 @@ pub(crate) async fn coordinator(context: &Context, args: &CoordinatorArgs) -> Co
     let incoming = accept(listener, raft.clone());
     let mut config = Config::new(place.data.clone(), "muster");
     config.channels = Some(Arc::new(Plain));
+    config.remote_outputs = true;
     let started = muster_coordinator::start(raft.clone(), config, Arc::new(Recovery::new(place.data.clone()))).await;
     let coordinator = started.map_err(|error| Failure::cluster(error.to_string()))?;
     let serving = tokio::spawn(coordinator.serve(incoming));

@@ -114,6 +114,7 @@ impl Reader {
                 Some(Kind::Reports(reports)) => return Some(Said::Reports(reports)),
                 Some(Kind::Started(started)) => return Some(Said::Started(started.tokens)),
                 Some(Kind::Credits(credits)) => return Some(Said::Credits(credits.leases)),
+                Some(Kind::OutputPart(part)) => return Some(Said::OutputPart(part)),
                 Some(Kind::Hello(_)) => {
                     tracing::warn!(connection = self.connection, "a worker said hello twice: its stream is cut off");
                     return None;
