@@ -44,6 +44,7 @@ mod service;
 mod settle;
 mod shared;
 mod signals;
+mod stranded;
 mod take_over;
 mod watch;
 mod worker_events;

@@ -88,6 +88,8 @@ pub const OUTPUT_POLL_MS: u64 = 100;
 pub const OUTPUT_PART_MS_MAX: u64 = 10_000;
 /// How long a reader of output waits for a worker that is expected back, in milliseconds.
 pub const OUTPUT_WORKER_MS_MAX: u64 = 5_000;
+/// Workers of which it is said why they cannot run a task that no worker can.
+pub const STRANDED_WORKERS_SHOWN_MAX: usize = 4;
 /// Parts of outputs that wait until their worker can be asked for them: each reader waits for one.
 pub const OUTPUT_PARTS_WAITING_MAX: usize = OUTPUT_STREAMS_MAX;
 

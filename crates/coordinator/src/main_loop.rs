@@ -19,6 +19,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::BoxStream;
+use muster_core::explain::Stranded;
 use muster_core::{Applied, LogPosition, schedule};
 use muster_proto::Bytes;
 use muster_proto::v1::command::Kind;
@@ -136,6 +137,8 @@ pub(crate) struct MainLoop {
     pub(crate) plan_due: bool,
     /// Runs of which nothing waits for a lease; those who hold leases of them have been told.
     pub(crate) drained: BTreeSet<u64>,
+    /// Tasks that no worker takes, of which their runs have been told.
+    pub(crate) stranded: BTreeSet<Stranded>,
     in_flight: Vec<Origin>,
     time_is_due: bool,
     last_entry_at: Duration,
@@ -156,6 +159,7 @@ impl MainLoop {
             taking_over: None,
             plan_due: false,
             drained: BTreeSet::new(),
+            stranded: BTreeSet::new(),
             in_flight: Vec::new(),
             time_is_due: false,
             last_entry_at,
@@ -247,6 +251,7 @@ impl MainLoop {
                 self.drained = phases::drained(state);
             });
             self.archiver.begin_term();
+            self.stranded.clear();
             self.plan_due = true;
             self.take_over(&now);
             return;

@@ -75,7 +75,7 @@ impl MainLoop {
             let held: Vec<_> = session.leases().collect();
             let told = sessions.told(session.id())?;
             let missed = if existed { phases::missed(state, session, drained) } else { Vec::new() };
-            let revokes = dispatch::revokes(state, &held).into_iter().map(Kind::Revoke);
+            let revokes = dispatch::revokes(state, &held, session.draining()).into_iter().map(Kind::Revoke);
             Some((early, dispatch::leases(state, told, &held), revokes.chain(missed).collect::<Vec<_>>()))
         });
         // The session or its stream is over already.

@@ -106,6 +106,7 @@ impl MainLoop {
                 Over::Process(session) => self.read_spool(session),
             }
         }
+        self.tell_stranded();
     }
 
     /// Takes the leases of a silent session back, naming all that this leader counted on.
