@@ -43,7 +43,7 @@ fn a_worker_that_joins_in_mid_run_gets_work() {
     let nodes = Nodes::start(&sandbox, 1);
     let _first = nodes.worker(&sandbox, "w1", "--slots 1");
     // Held one by one: w1 can hold all of the queue, so there are more than it may take.
-    let line = |n: usize| format!("task-{n}\tsh -c 'echo {n} >> effects; test -e open || read x < gate'\n");
+    let line = |n: usize| format!("task-{n}\tsh -c 'echo {n} >> effects; test -e open || read x < gate; true'\n");
     sandbox.fifo("gate");
     sandbox.write("jobs.txt", (0..400).map(line).collect::<String>());
     let run = sandbox.start("run", &nodes.line("run --cmds jobs.txt --run-id r"));
@@ -131,4 +131,39 @@ fn what_no_worker_can_ever_run_is_said_at_once_and_so_is_the_worker_that_can() {
     assert!(words.contains("worker w2 can run tasks that need zone=b"), "{words}");
     assert_eq!(workers_of(&sandbox, &nodes, "r"), [["w2"]]);
     sandbox.run(&nodes.line("run --cmds jobs.txt --run-id r --needs zone=a")).exits(2).says("other --needs now: one");
+}
+
+/// Ended attempts in a spool: behind its header each has its length, a checksum and so many bytes.
+fn records(spool: &[u8]) -> usize {
+    let mut rest = spool.get(36..).unwrap_or_default();
+    let mut count = 0;
+    while let Some(length) = rest.first_chunk::<4>().map(|length| u32::from_le_bytes(*length) as usize) {
+        let Some(next) = rest.get(8 + length..) else { break };
+        (rest, count) = (next, count + 1);
+    }
+    count
+}
+
+#[test]
+fn what_a_worker_finished_while_nobody_led_outlives_its_own_death() {
+    let sandbox = Sandbox::new();
+    let mut nodes = Nodes::start(&sandbox, 1);
+    let worker = nodes.worker(&sandbox, "w1", "--slots 1");
+    jobs(&sandbox, 6, 1);
+    let run = sandbox.start("run", &nodes.line("run --cmds jobs.txt --run-id r"));
+    until(|| effects(&sandbox).len() == 1, || run.stdout());
+    nodes.processes.remove(0).kill();
+    let spool = sandbox.path("data-w1/spool/1.spool");
+    sandbox.release("gate0");
+    // All that it holds ends, and stays here: nobody takes it.
+    let records = || records(&std::fs::read(&spool).unwrap_or_default());
+    until(|| records() == 6, || format!("{} ended attempts in the spool", records()));
+    worker.kill();
+    run.kill();
+    nodes.restart(&sandbox, 0);
+    let _again = nodes.worker(&sandbox, "w1", "--slots 1");
+    sandbox.run(&nodes.line("attach r")).exits(0).says("6 selected = 6 passed");
+    let counts = effects(&sandbox);
+    assert!(counts.len() == 6 && counts.values().all(|count| *count == 1), "nothing runs again: {counts:?}");
+    until(|| !spool.exists(), || "the spool of a session that is settled stays behind".to_owned());
 }

@@ -87,7 +87,7 @@ pub trait LocalRecovery: Send + Sync + 'static {
     ///
     /// # Errors
     /// A sentence for people that names the file.
-    fn spooled(&self, session: u64) -> Result<Vec<AttemptReport>, String>;
+    fn spooled(&self, session: u64, process: &ProcessIdentity) -> Result<Vec<AttemptReport>, String>;
 }
 
 #[cfg(test)]

@@ -52,6 +52,8 @@ pub const CONTEXTS_TOLD_MAX: usize = 512;
 pub const RUNS_ENDED_TOLD_MAX: usize = 1_024;
 /// How long a new stream may take to say hello, in milliseconds.
 pub const HELLO_MS_MAX: u64 = 10_000;
+/// Messages about earlier sessions that a worker may send before its hello.
+pub const LEFT_OVERS_MAX: usize = 64;
 /// Ticks of the silence counter in one heartbeat.
 pub const TICKS_PER_HEARTBEAT: u32 = 4;
 

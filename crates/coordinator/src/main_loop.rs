@@ -269,6 +269,10 @@ impl MainLoop {
             Ok((_, applied)) => {
                 fail::fail_point!("coordinator-after-apply");
                 self.carry_out(applied.effects);
+                if !self.stranded.is_empty() {
+                    // Before the tasks that waited can end, and with them perhaps their run.
+                    self.tell_stranded();
+                }
                 fail::fail_point!("coordinator-before-reply");
                 self.settle(origins, applied.replies);
                 self.plan_due = true;

@@ -19,7 +19,7 @@ use muster_core::State;
 use muster_core::state::Session;
 use muster_proto::v1::coordinator_message::Kind;
 use muster_proto::v1::{
-    Goodbye, HeartbeatEcho, OutputPart, ProcessIdentity, RegisterWorker, Reports, ReportsDone, Revoke,
+    Goodbye, HeartbeatEcho, LeftOver, OutputPart, ProcessIdentity, RegisterWorker, Reports, ReportsDone, Revoke,
 };
 use tonic::Status;
 
@@ -32,7 +32,7 @@ use outbox::Outbox;
 #[derive(Debug)]
 pub(crate) enum WorkerEvent {
     /// A stream said hello.
-    Opened { connection: u64, hello: RegisterWorker, outbox: Outbox },
+    Opened { connection: u64, left: Vec<LeftOver>, hello: RegisterWorker, outbox: Outbox },
     /// And then something else.
     Said { connection: u64, said: Said },
     /// It is over.

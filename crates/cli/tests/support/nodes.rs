@@ -18,21 +18,33 @@ impl Nodes {
         let address = |listener: &TcpListener| listener.local_addr().expect("bound").to_string();
         let addresses: Vec<String> = held.iter().map(address).collect();
         drop(held);
-        let start = |n: usize| {
-            let (own, name) = (&addresses[n], format!("n{n}"));
-            let others: Vec<_> = addresses.iter().filter(|address| *address != own).cloned().collect();
-            let peers = match others.is_empty() {
-                true => String::new(),
-                false => format!(" --enable-redundancy --peers {}", others.join(",")),
-            };
-            let line = format!("coordinator --node-id {name} --listen {own} --data-dir data-{name}{peers}");
-            sandbox.start(&name, &line)
-        };
-        let processes: Vec<_> = (0..count).map(start).collect();
-        let nodes = Self { addresses, processes };
-        let leads = || nodes.processes.iter().any(|node| node.stdout().contains("this node leads"));
-        until(leads, || nodes.processes.iter().map(|node| node.stdout() + &node.stderr()).collect());
+        let mut nodes = Self { addresses, processes: Vec::new() };
+        nodes.processes = (0..count).map(|n| nodes.begin(sandbox, n)).collect();
+        nodes.until_led();
         nodes
+    }
+
+    fn begin(&self, sandbox: &Sandbox, n: usize) -> Running {
+        let (own, name) = (&self.addresses[n], format!("n{n}"));
+        let others: Vec<_> = self.addresses.iter().filter(|address| *address != own).cloned().collect();
+        let peers = match others.is_empty() {
+            true => String::new(),
+            false => format!(" --enable-redundancy --peers {}", others.join(",")),
+        };
+        let line = format!("coordinator --node-id {name} --listen {own} --data-dir data-{name}{peers}");
+        sandbox.start(&name, &line)
+    }
+
+    /// Starts one again that was killed.
+    pub(crate) fn restart(&mut self, sandbox: &Sandbox, n: usize) {
+        let node = self.begin(sandbox, n);
+        self.processes.push(node);
+        self.until_led();
+    }
+
+    fn until_led(&self) {
+        let leads = || self.processes.iter().any(|node| node.stdout().contains("this node leads"));
+        until(leads, || self.processes.iter().map(|node| node.stdout() + &node.stderr()).collect());
     }
 
     /// `--cluster` with all of them.
