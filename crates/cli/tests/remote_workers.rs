@@ -148,22 +148,22 @@ fn records(spool: &[u8]) -> usize {
 fn what_a_worker_finished_while_nobody_led_outlives_its_own_death() {
     let sandbox = Sandbox::new();
     let mut nodes = Nodes::start(&sandbox, 1);
-    let worker = nodes.worker(&sandbox, "w1", "--slots 1");
-    jobs(&sandbox, 6, 1);
+    let worker = nodes.worker(&sandbox, "w1", "--slots 2");
+    jobs(&sandbox, 2, 2);
     let run = sandbox.start("run", &nodes.line("run --cmds jobs.txt --run-id r"));
-    until(|| effects(&sandbox).len() == 1, || run.stdout());
+    until(|| effects(&sandbox).len() == 2, || run.stdout());
     nodes.processes.remove(0).kill();
     let spool = sandbox.path("data-w1/spool/1.spool");
-    sandbox.release("gate0");
-    // All that it holds ends, and stays here: nobody takes it.
+    ["gate0", "gate1"].iter().for_each(|gate| sandbox.release(gate));
+    // Both end, and that stays here: nobody takes it.
     let records = || records(&std::fs::read(&spool).unwrap_or_default());
-    until(|| records() == 6, || format!("{} ended attempts in the spool", records()));
+    until(|| records() == 2, || format!("{} ended attempts in the spool", records()));
     worker.kill();
     run.kill();
     nodes.restart(&sandbox, 0);
-    let _again = nodes.worker(&sandbox, "w1", "--slots 1");
-    sandbox.run(&nodes.line("attach r")).exits(0).says("6 selected = 6 passed");
+    let _again = nodes.worker(&sandbox, "w1", "--slots 2");
+    sandbox.run(&nodes.line("attach r")).exits(0).says("2 selected = 2 passed");
     let counts = effects(&sandbox);
-    assert!(counts.len() == 6 && counts.values().all(|count| *count == 1), "nothing runs again: {counts:?}");
+    assert!(counts.len() == 2 && counts.values().all(|count| *count == 1), "nothing runs again: {counts:?}");
     until(|| !spool.exists(), || "the spool of a session that is settled stays behind".to_owned());
 }

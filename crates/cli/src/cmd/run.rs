@@ -60,7 +60,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
     let run_id = args.run_id.clone().unwrap_or_else(new_run_id);
     let open =
         OpenRun { run_id, client: client_name(), project: context.place.project.clone(), options: Some(options) };
-    if args.run_id.is_some() && context.place.exists() {
+    if args.run_id.is_some() && context.place.may_hold_runs() {
         let mut reader = Reader::open(&context.place).await?;
         if let Some(held) = reader.find(&open.run_id).await? {
             return again(context, &args, reader, held, open, selected).await;

@@ -52,7 +52,7 @@ pub(crate) async fn run(context: &Context, args: &RunArgs) -> CommandResult {
 
 /// The run of this name, where there is one.
 async fn held(context: &Context, args: &RunArgs, run_id: &str) -> Result<Option<(Reader, RunSummary)>, Failure> {
-    if args.run_id.is_none() || !context.place.exists() {
+    if args.run_id.is_none() || !context.place.may_hold_runs() {
         return Ok(None);
     }
     let mut reader = Reader::open(&context.place).await?;
