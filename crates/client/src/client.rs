@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use muster_proto::v1::{
-    AddTasks, AddTasksReply, CancelRun, CancelRunReply, ClusterChange, GetRunRequest, ListRunsReply, ListRunsRequest,
-    ListTasksReply, ListTasksRequest, ListWorkersRequest, NodesReply, NodesRequest, OpenRun, OpenRunReply,
-    OutputRequest, RunSummary, SealRun, SealRunReply, StatusReply, StatusRequest, WatchEvent, WatchRequest, WhyReply,
-    WhyRequest, WorkerRow,
+    AddTasks, AddTasksReply, CancelRun, CancelRunReply, ClusterChange, DrainReply, DrainRequest, GetRunRequest,
+    ListRunsReply, ListRunsRequest, ListTasksReply, ListTasksRequest, ListWorkersRequest, NodesReply, NodesRequest,
+    OpenRun, OpenRunReply, OutputRequest, RunSummary, SealRun, SealRunReply, StatusReply, StatusRequest, WatchEvent,
+    WatchRequest, WhyReply, WhyRequest, WorkerRow,
 };
 use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
@@ -157,6 +157,16 @@ impl Client {
     pub async fn workers(&self) -> Result<Vec<WorkerRow>, ClientError> {
         let reply = self.done(self.stub.clone().workers(ListWorkersRequest {}).await, "list workers")?;
         Ok(reply.workers)
+    }
+
+    /// Gives a worker no new leases, or some again.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such worker.
+    pub async fn drain(&self, worker: &str, draining: bool) -> Result<DrainReply, ClientError> {
+        let asked = format!("{} worker {worker}", if draining { "drain" } else { "undrain" });
+        let request = DrainRequest { worker: worker.to_owned(), draining };
+        self.done(self.stub.clone().drain(request).await, &asked)
     }
 
     /// How the coordinator is.

@@ -39,6 +39,9 @@ pub struct Config {
     pub blobs_tended: Duration,
     /// How long a blob that nothing refers to is kept after it was brought or asked for.
     pub blobs_kept: Duration,
+    /// Workers keep outputs in data directories of their own, and are asked for them. Otherwise this process hosts the
+    /// only worker, and both have one data directory.
+    pub remote_outputs: bool,
 }
 
 impl Config {
@@ -57,6 +60,7 @@ impl Config {
             blobs_bytes_max: BLOBS_BYTES_MAX,
             blobs_tended: Duration::from_millis(BLOBS_TENDED_MS),
             blobs_kept: Duration::from_millis(BLOBS_KEPT_MS),
+            remote_outputs: false,
         }
     }
 
@@ -92,7 +96,7 @@ pub trait LocalRecovery: Send + Sync + 'static {
     ///
     /// # Errors
     /// A sentence for people that names the file.
-    fn spooled(&self, session: u64) -> Result<Vec<AttemptReport>, String>;
+    fn spooled(&self, session: u64, process: &ProcessIdentity) -> Result<Vec<AttemptReport>, String>;
 }
 
 #[cfg(test)]

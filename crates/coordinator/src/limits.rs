@@ -52,6 +52,8 @@ pub const CONTEXTS_TOLD_MAX: usize = 512;
 pub const RUNS_ENDED_TOLD_MAX: usize = 1_024;
 /// How long a new stream may take to say hello, in milliseconds.
 pub const HELLO_MS_MAX: u64 = 10_000;
+/// Messages about earlier sessions that a worker may send before its hello.
+pub const LEFT_OVERS_MAX: usize = 64;
 /// Ticks of the silence counter in one heartbeat.
 pub const TICKS_PER_HEARTBEAT: u32 = 4;
 
@@ -84,6 +86,14 @@ pub const OUTPUT_STREAMS_MAX: usize = 256;
 pub const OUTPUT_CHUNKS_MAX: usize = 4;
 /// How often a growing output is looked at, in milliseconds.
 pub const OUTPUT_POLL_MS: u64 = 100;
+/// How long a worker may take for one part of an output, with what it was asked before, in milliseconds.
+pub const OUTPUT_PART_MS_MAX: u64 = 10_000;
+/// How long a reader of output waits for a worker that is expected back, in milliseconds.
+pub const OUTPUT_WORKER_MS_MAX: u64 = 5_000;
+/// Workers of which it is said why they cannot run a task that no worker can.
+pub const STRANDED_WORKERS_SHOWN_MAX: usize = 4;
+/// Parts of outputs that wait until their worker can be asked for them: each reader waits for one.
+pub const OUTPUT_PARTS_WAITING_MAX: usize = OUTPUT_STREAMS_MAX;
 
 /// Tasks in one block of an archive.
 pub const ARCHIVE_BLOCK_TASKS_MAX: usize = 1_024;
@@ -143,5 +153,7 @@ const _: () = {
     assert!(ARCHIVE_ORDER_ENTRIES_MAX * 5 < ARCHIVE_BLOCK_DECODED_BYTES_MAX);
     assert!(ARCHIVE_PAGE_TASKS_MAX as usize <= ARCHIVE_BLOCK_TASKS_MAX);
     assert!(RUNS_ENDED_TOLD_MAX >= CONTEXTS_TOLD_MAX && RUNS_ENDED_TOLD_MAX * 10 < wire::MESSAGE_BYTES_MAX);
+    assert!(OUTPUT_POLL_MS < OUTPUT_WORKER_MS_MAX && OUTPUT_PART_MS_MAX < WATCH_STALL_MS_MAX);
+    assert!(wire::OUTPUT_CHUNK_BYTES_MAX * wire::OUTPUT_READS_MAX < wire::MESSAGE_BYTES_MAX);
     assert!(TICKS_PER_HEARTBEAT >= 2, "a process that is gone is noticed well before the next heartbeat");
 };

@@ -67,6 +67,12 @@ impl Shared {
         self.consensus.read(reader)
     }
 
+    /// Id of the cluster, by which workers know it again.
+    pub(crate) fn cluster(&self) -> String {
+        let id = self.consensus.status().cluster;
+        if id.is_empty() { self.config.cluster.clone() } else { id }
+    }
+
     /// The way to the main loop.
     pub(crate) fn inbox(&self) -> mpsc::Sender<Event> {
         self.inbox.clone()

@@ -42,9 +42,14 @@ impl DataDir {
         self.root.join("raft")
     }
 
+    /// Complete outputs of all runs.
+    pub fn outputs(&self) -> PathBuf {
+        self.root.join("output")
+    }
+
     /// Complete outputs of a run's attempts.
     pub fn run_output(&self, run: u64) -> PathBuf {
-        self.root.join("output").join(run.to_string())
+        self.outputs().join(run.to_string())
     }
 
     /// Complete output of one attempt.
@@ -52,9 +57,14 @@ impl DataDir {
         self.run_output(task.run).join(format!("{}.{attempt}.out", task.index))
     }
 
+    /// Metrics files of all sessions.
+    pub fn all_metrics(&self) -> PathBuf {
+        self.root.join("metrics")
+    }
+
     /// Metrics files of a session's attempts.
     pub fn session_metrics(&self, session: u64) -> PathBuf {
-        self.root.join("metrics").join(session.to_string())
+        self.all_metrics().join(session.to_string())
     }
 
     /// The file behind `$MUSTER_METRICS` of one attempt.
@@ -101,6 +111,11 @@ impl DataDir {
     pub fn archive(&self, run: u64, digest: &[u8]) -> PathBuf {
         let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         self.archives().join(format!("{run}.{hex}.mar"))
+    }
+
+    /// Names the cluster that a worker's data is of.
+    pub fn cluster(&self) -> PathBuf {
+        self.root.join("cluster")
     }
 
     /// Muster's own files for test frameworks.

@@ -47,6 +47,8 @@ pub const BLOB_BYTES_MAX: u64 = 1 << 30;
 pub const BLOB_UNUSED_MS_MIN: u64 = 600_000;
 /// Blobs asked for, or sent, in one request.
 pub const BLOBS_ASKED_MAX: usize = 8_192;
+/// Parts of outputs that a worker is asked for at the same time: few, because they share a stream with its heartbeats.
+pub const OUTPUT_READS_MAX: usize = 4;
 
 const _: () = {
     assert!(BLOB_CHUNK_BYTES_MAX < MESSAGE_BYTES_MAX && BLOBS_ASKED_MAX * 64 < MESSAGE_BYTES_MAX);

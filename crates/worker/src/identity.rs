@@ -27,7 +27,13 @@ pub enum Liveness {
 pub fn own_identity() -> io::Result<ProcessIdentity> {
     let pid = std::process::id();
     let stat = procfs::stat(pid as i32)?.ok_or_else(|| io::Error::other("this process is not in /proc"))?;
-    Ok(ProcessIdentity { boot_id: boot_id()?, pid, start_ticks: stat.start_ticks, pid_namespace: pid_namespace()? })
+    Ok(ProcessIdentity {
+        boot_id: boot_id()?,
+        pid,
+        start_ticks: stat.start_ticks,
+        pid_namespace: pid_namespace()?,
+        ..Default::default()
+    })
 }
 
 /// Whether the process that `identity` was taken from is still there.

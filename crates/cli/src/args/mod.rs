@@ -1,6 +1,7 @@
 //! The command line: what can be said, and the help. Meaning is given to it in `cmd`.
 
 pub(crate) mod cluster;
+pub(crate) mod needs;
 pub(crate) mod pytest;
 pub(crate) mod read;
 pub(crate) mod run;
@@ -87,6 +88,10 @@ pub(crate) enum Command {
     Why(WhyArgs),
     /// List the workers
     Workers(WorkersArgs),
+    /// Give a worker no new tasks; those that run may end
+    Drain(needs::DrainArgs),
+    /// Give a worker that drains tasks again
+    Undrain(needs::UndrainArgs),
     /// Show how the coordinator is
     Status(StatusArgs),
     /// Be a coordinator of a cluster, or the only one

@@ -5,6 +5,7 @@ pub(crate) mod bench;
 mod cancel;
 mod completions;
 mod coordinator;
+mod drain;
 mod follow;
 mod framework;
 mod gc;
@@ -83,6 +84,8 @@ pub(crate) async fn run(cli: Cli) -> CommandResult {
         Command::Nodes(_) => nodes::nodes(&context).await,
         Command::Admin(args) => nodes::admin(&context, args).await,
         Command::Workers(_) => workers::workers(&context).await,
+        Command::Drain(args) => drain::drain(&context, &args.worker, true).await,
+        Command::Undrain(args) => drain::drain(&context, &args.worker, false).await,
         Command::Status(_) => status::status(&context).await,
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => man::man(&args),

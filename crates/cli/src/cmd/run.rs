@@ -9,6 +9,7 @@ use super::selection::{self, Selected};
 use super::submit::{Submission, client_name, follow_early, follow_growing, new_run_id, submit_and_follow};
 use super::{Context, attach, programs, pytest};
 use crate::args::RunArgs;
+use crate::args::needs::Need;
 use crate::args::run::Isolate;
 use crate::environment;
 use crate::exit_code::{CommandResult, Failure};
@@ -21,7 +22,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
         return Err(Failure::usage(format!("{} --env options; {ENV_OPTIONS_MAX} at most", args.env.len())));
     }
     let early = Early::new(context, &args.hosting);
-    let selected = if args.what.cmds.is_some() || args.what.each.is_some() {
+    let mut selected = if args.what.cmds.is_some() || args.what.each.is_some() {
         selection::select(&args)?
     } else {
         let (chosen, note) = framework::choose(&args, &context.place)?;
@@ -56,6 +57,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
             }
         }
     };
+    Need::apply(&args.policy.needs, &mut selected.tasks);
     let mut options = selection::options(&args, &context.place, &selected.description);
     if let Some(runner) = &selected.runner {
         let env = environment::select_all(std::env::vars_os(), &args.env);
@@ -64,7 +66,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
     let run_id = args.run_id.clone().unwrap_or_else(new_run_id);
     let open =
         OpenRun { run_id, client: client_name(), project: context.place.project.clone(), options: Some(options) };
-    if args.run_id.is_some() && context.place.exists() {
+    if args.run_id.is_some() && context.place.may_hold_runs() {
         let mut reader = Reader::open(&context.place).await?;
         if let Some(held) = reader.find(&open.run_id).await? {
             return again(context, &args, reader, held, open, selected).await;

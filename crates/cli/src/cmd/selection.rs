@@ -136,6 +136,8 @@ pub(crate) fn task_differences(asked: &[TaskSpec], held: &[TaskSpec], complete: 
         .filter(|(name, spec)| there.get(*name).is_some_and(|held| !is_same(held, spec)))
         .map(|(name, _)| name)
         .collect();
+    let other_needs = here.iter().filter(|(name, spec)| there.get(*name).is_some_and(|held| !needs_same(held, spec)));
+    let other_needs: Vec<&String> = other_needs.map(|(name, _)| name).collect();
     let mut lines = Vec::new();
     let mut tell = |what: &str, names: Vec<&String>| {
         if !names.is_empty() {
@@ -146,6 +148,7 @@ pub(crate) fn task_differences(asked: &[TaskSpec], held: &[TaskSpec], complete: 
     tell("only selected now", only_here.iter().collect());
     tell("only in the run", only_there.iter().collect());
     tell("another command or group now", changed);
+    tell("other --needs now", other_needs);
     if lines.is_empty() && !complete {
         lines.push("  the same tasks in another order, while the run is not complete".to_owned());
     }
@@ -155,6 +158,11 @@ pub(crate) fn task_differences(asked: &[TaskSpec], held: &[TaskSpec], complete: 
 /// Whether two tasks of the same name do the same in the same company.
 fn is_same(a: &TaskSpec, b: &TaskSpec) -> bool {
     (&a.command, &a.item, a.group) == (&b.command, &b.item, b.group)
+}
+
+/// Whether two tasks need the same of a worker.
+fn needs_same(a: &TaskSpec, b: &TaskSpec) -> bool {
+    (&a.needs, &a.resources) == (&b.needs, &b.resources)
 }
 
 /// How the options asked for differ from those that a run was opened with; the environment is not looked at, since
