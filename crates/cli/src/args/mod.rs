@@ -1,6 +1,7 @@
 //! The command line: what can be said, and the help. Meaning is given to it in `cmd`.
 
 pub(crate) mod cluster;
+pub(crate) mod local_cluster;
 pub(crate) mod pytest;
 pub(crate) mod read;
 pub(crate) mod run;
@@ -97,6 +98,8 @@ pub(crate) enum Command {
     Nodes(cluster::NodesArgs),
     /// Change the coordinators of a cluster while it works
     Admin(cluster::AdminArgs),
+    /// A cluster of real processes on this machine: start, kill, check, end
+    Cluster(local_cluster::ClusterArgs),
     /// Measure muster on this machine, each figure beside its floor
     Bench(crate::cmd::bench::BenchArgs),
     /// Print a completion script for a shell
