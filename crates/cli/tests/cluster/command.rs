@@ -15,7 +15,7 @@ fn the_test_of_a_cluster_kills_its_leader_and_finds_nothing_lost_or_repeated() {
 #[test]
 fn a_cluster_goes_down_in_order_comes_up_with_its_data_and_is_removed_only_when_it_is_down() {
     let cluster = Cluster::up("--workers 2");
-    cluster.jobs(4, 0..0);
+    cluster.jobs(4, 4);
     cluster.start_run("").wait().exits(0);
     cluster.cluster("up").exits(2).says("a cluster runs in");
     cluster.cluster("clean").exits(2).says("muster cluster down");
@@ -38,7 +38,7 @@ fn a_process_that_cannot_start_fails_the_start_with_its_log_and_takes_the_others
     let sandbox = Sandbox::new();
     // What stands in the way of one worker's data.
     sandbox.write("cluster/data/w1", "no directory");
-    sandbox.write("cluster/lock", "");
+    sandbox.write("cluster/muster-cluster.lock", "");
     let done = sandbox.run("cluster --dir cluster up --workers 1").exits(6);
     done.says("w1 ended").says("w1.log").says("everything that was started is ended");
     let roster: serde_json::Value = serde_json::from_str(&sandbox.read("cluster/cluster.json")).expect("it is there");
@@ -55,9 +55,13 @@ fn a_directory_that_is_no_cluster_s_is_neither_used_nor_removed() {
     sandbox.write("thesis/text", "years of work");
     sandbox.run("cluster --dir thesis up").exits(2).says("--dir");
     sandbox.run("cluster --dir thesis status").exits(2).says("there is no cluster");
-    sandbox.run("cluster --dir thesis clean").exits(2);
-    assert_eq!(sandbox.read("thesis/text"), "years of work");
-    assert!(!sandbox.path("thesis/lock").exists(), "nothing is left in it");
+    sandbox.write("thesis/data/text", "years of work");
+    for command in ["clean", "down", "kill leader", "start w1", "test"] {
+        sandbox.run(&format!("cluster --dir thesis {command}")).exits(2).says("there is no cluster");
+    }
+    assert_eq!(sandbox.read("thesis/data/text"), "years of work");
+    let left = std::fs::read_dir(sandbox.path("thesis")).expect("it is there").count();
+    assert_eq!(left, 2, "nothing is left in it");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What must not become a cluster, and what people are told then.
 
 use crate::rig::Cluster;
-use crate::support::{Running, Sandbox};
+use crate::support::{Running, Sandbox, until};
 
 #[test]
 fn peers_without_redundancy_are_a_mistake() {
@@ -45,10 +45,18 @@ fn a_node_that_lost_its_data_does_not_come_back_as_if_nothing_had_been() {
     cluster.cluster(&format!("kill {follower}")).exits(0);
     std::fs::remove_dir_all(cluster.sandbox.path(format!("cluster/data/{follower}"))).expect("its data");
     let done = cluster.cluster(&format!("start {follower}")).exits(6);
-    done.says(&format!("{follower} ended")).says("remove-node").says("add-node");
+    done.says(&format!("{follower} ended")).says(&format!("muster admin remove-node {follower}"));
     // What it was told to do: the old one goes, and a new one comes under its name.
+    let address = cluster.address(&follower);
     let admin = |line: &str| cluster.sandbox.run(&format!("admin --cluster {} {line}", cluster.addresses));
     admin(&format!("remove-node {follower}")).exits(0);
+    let again = cluster.sandbox.start("again", &format!("cluster --dir cluster start {follower}"));
+    let listens = || cluster.node(&follower)["role"] == "waiting";
+    until(listens, || format!("{}\n{}", again.stderr(), cluster.status()));
+    admin(&format!("add-node {address}")).exits(0).says("votes");
+    again.wait().exits(0);
+    cluster.until_caught_up(&follower);
+    cluster.cluster("status").exits(0);
 }
 
 fn ends_with(running: Running, text: &str) {

@@ -82,11 +82,12 @@ impl Cluster {
         workers.map(|one| (text(&one["name"]), one["session"].as_u64().unwrap_or(0))).collect()
     }
 
-    /// A list of commands, of which each writes its number to `effects`; those in `held` wait for [`Cluster::open`].
-    pub(crate) fn jobs(&self, count: usize, held: std::ops::Range<usize>) {
+    /// A list of commands, of which each writes its number to `effects`; from `held` on they wait for [`Cluster::open`].
+    /// Those before take a moment, so that no worker asks for all the others at once.
+    pub(crate) fn jobs(&self, count: usize, held: usize) {
         let line = |n: usize| {
-            let wait = if held.contains(&n) { "; while ! test -e open; do sleep 0.01; done" } else { "" };
-            format!("task-{n}\tsh -c 'echo {n} >> effects{wait}'\n")
+            let wait = if n < held { "sleep 0.05" } else { "while ! test -e open; do sleep 0.01; done" };
+            format!("task-{n}\tsh -c 'echo {n} >> effects; {wait}'\n")
         };
         self.sandbox.write("jobs.txt", (0..count).map(line).collect::<String>());
     }
@@ -111,13 +112,10 @@ impl Cluster {
         counts
     }
 
-    /// Waits until these tasks run.
-    pub(crate) fn until_started(&self, tasks: std::ops::Range<usize>, run: &Running) {
-        let all = || {
-            let effects = self.effects();
-            tasks.clone().all(|n| effects.contains_key(&n.to_string()))
-        };
-        until(all, || format!("{:?}\n{}{}\n{}", self.effects(), run.stdout(), run.stderr(), self.status()));
+    /// Waits until a task that waits runs on each of so many workers.
+    pub(crate) fn until_held(&self, held: usize, workers: usize, run: &Running) {
+        let wait = || self.effects().keys().filter(|n| n.parse::<usize>().is_ok_and(|n| n >= held)).count() == workers;
+        until(wait, || format!("{:?}\n{}{}\n{}", self.effects(), run.stdout(), run.stderr(), self.status()));
     }
 
     /// Every task was started once, has one attempt, and passed.

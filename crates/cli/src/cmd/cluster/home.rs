@@ -14,7 +14,8 @@ use crate::report::sanitise;
 /// Version of `cluster.json`.
 const FORMAT: u32 = 1;
 const FILE: &str = "cluster.json";
-const LOCK: &str = "lock";
+/// Also what tells the directory of a cluster from any other.
+const LOCK: &str = "muster-cluster.lock";
 const DATA: &str = "data";
 const LOGS: &str = "logs";
 const TESTS: &str = "tests";
@@ -121,13 +122,19 @@ impl Home {
             let root = self.root.display();
             return Err(Failure::usage(format!("{root} is not empty and holds no cluster: choose another --dir")));
         }
-        [DATA, LOGS].iter().try_for_each(|dir| fs::create_dir_all(self.root.join(dir))).map_err(|e| self.unusable(&e))
+        let made = fs::create_dir_all(&self.root);
+        let marked = || OpenOptions::new().create(true).append(true).open(self.root.join(LOCK)).map(drop);
+        let made = made.and_then(|()| marked());
+        let dir = |name: &&str| fs::create_dir_all(self.root.join(name));
+        made.and_then(|()| [DATA, LOGS].iter().try_for_each(|name| dir(&name))).map_err(|error| self.unusable(&error))
     }
 
+    /// Makes nothing: whoever names a wrong directory leaves no trace in it.
+    ///
     /// # Errors
-    /// When another command holds it.
+    /// When another command holds it, or this is no directory of a cluster.
     pub(super) fn lock(&self) -> Result<Lock, Failure> {
-        let opened = OpenOptions::new().create(true).truncate(false).write(true).open(self.root.join(LOCK));
+        let opened = OpenOptions::new().write(true).open(self.root.join(LOCK));
         let file = opened.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => self.none(),
             _ => self.unusable(&error),
@@ -189,11 +196,12 @@ impl Home {
         written.map_err(|error| self.unusable(&error))
     }
 
-    /// Removes what a cluster has in its directory, and the directory if nothing else is in it.
+    /// Removes what a cluster has in its directory, and the directory if nothing else is in it. Only under the lock, which
+    /// no other directory has.
     ///
     /// # Errors
     /// When it cannot be removed, or something else is in it.
-    pub(super) fn remove(&self) -> Result<(), Failure> {
+    pub(super) fn remove(&self, _lock: Lock) -> Result<(), Failure> {
         for dir in [DATA, LOGS, TESTS] {
             ignore_absent(fs::remove_dir_all(self.root.join(dir))).map_err(|error| self.unusable(&error))?;
         }
@@ -237,8 +245,19 @@ mod tests {
         let home = Home::new(dir.path().to_owned());
         let refused = home.create().expect_err("it is not empty");
         assert!(refused.message.contains("--dir"), "{refused}");
-        home.remove().expect_err("something else is in it");
-        assert!(file.exists());
+        assert!(home.lock().expect_err("it is no cluster's").message.contains("there is no cluster"));
+        assert!(file.exists() && fs::read_dir(dir.path()).expect("readable").count() == 1, "nothing is left in it");
+    }
+
+    #[test]
+    fn what_else_is_in_a_cluster_s_directory_stays() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let home = Home::new(dir.path().join("cluster"));
+        home.create().expect("writable");
+        fs::write(home.root().join("notes"), "mine").expect("writable");
+        let left = home.remove(home.lock().expect("free")).expect_err("something else is in it");
+        assert!(left.message.contains("stays"), "{left}");
+        assert_eq!(fs::read_dir(home.root()).expect("readable").count(), 1);
     }
 
     #[test]

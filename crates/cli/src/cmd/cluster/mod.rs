@@ -119,7 +119,7 @@ async fn end_all(roster: &Roster) -> Result<Vec<(&str, Ended)>, Failure> {
 }
 
 fn clean(context: &Context, home: &Home) -> CommandResult {
-    let _lock = home.lock()?;
+    let lock = home.lock()?;
     // A start that failed early has left a directory without a list.
     let roster = home.find()?.unwrap_or_default();
     for one in roster.members() {
@@ -130,7 +130,7 @@ fn clean(context: &Context, home: &Home) -> CommandResult {
             return Err(Failure::usage(format!("{name} (process {pid}) lives: `muster cluster down` first")));
         }
     }
-    home.remove()?;
+    home.remove(lock)?;
     say(context, &format!("{} is removed", home.root().display()))?;
     Ok(OK)
 }
