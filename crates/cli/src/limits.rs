@@ -103,6 +103,8 @@ pub(crate) const HAND_OVER_MAX: Duration = Duration::from_secs(3);
 pub(crate) const CLUSTER_COORDINATORS_MAX: u32 = 7;
 /// Most workers of `muster cluster`.
 pub(crate) const CLUSTER_WORKERS_MAX: u32 = 64;
+/// Fewest commands of `muster cluster test`: the leader dies while there are some before and behind.
+pub(crate) const CLUSTER_TEST_TASKS_MIN: i64 = 20;
 /// Most commands of `muster cluster test`.
 pub(crate) const CLUSTER_TEST_TASKS_MAX: u32 = 100_000;
 /// Longest wait for a cluster to have a leader and all its workers.

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use clap::builder::RangedI64ValueParser;
 use clap::{Args, Subcommand};
 
-use crate::limits::{CLUSTER_COORDINATORS_MAX, CLUSTER_TEST_TASKS_MAX, CLUSTER_WORKERS_MAX, SLOTS_MAX};
+use crate::limits::{
+    CLUSTER_COORDINATORS_MAX, CLUSTER_TEST_TASKS_MAX, CLUSTER_TEST_TASKS_MIN, CLUSTER_WORKERS_MAX, SLOTS_MAX,
+};
 
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
@@ -65,9 +68,13 @@ pub(crate) struct UpArgs {
     pub(crate) base_port: Option<u16>,
 }
 
+fn tasks() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(CLUSTER_TEST_TASKS_MIN..=i64::from(CLUSTER_TEST_TASKS_MAX))
+}
+
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TestArgs {
     /// Commands to run while the leader is killed
-    #[arg(long, value_name = "N", default_value = "500", value_parser = clap::value_parser!(u32).range(20..=i64::from(CLUSTER_TEST_TASKS_MAX)))]
+    #[arg(long, value_name = "N", default_value = "500", value_parser = tasks())]
     pub(crate) tasks: u32,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -151,7 +152,8 @@ impl Drop for Cluster {
             for log in fs::read_dir(self.sandbox.path("cluster/logs")).into_iter().flatten().flatten() {
                 let text = fs::read_to_string(log.path()).unwrap_or_default();
                 let from = text.len().saturating_sub(2_000);
-                eprintln!("==== {}\n{}", log.path().display(), text.get(from..).unwrap_or(&text));
+                let text = text.get(from..).unwrap_or(&text);
+                writeln!(std::io::stderr(), "==== {}\n{text}", log.path().display()).expect("standard error is there");
             }
         } else {
             assert!(ended, "{down:?}");
