@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use muster_proto::v1::{
-    AddTasks, AddTasksReply, CancelRun, CancelRunReply, ClusterChange, DrainReply, DrainRequest, GetRunRequest,
-    ListRunsReply, ListRunsRequest, ListTasksReply, ListTasksRequest, ListWorkersRequest, NodesReply, NodesRequest,
-    OpenRun, OpenRunReply, OutputRequest, RunSummary, SealRun, SealRunReply, StatusReply, StatusRequest, WatchEvent,
-    WatchRequest, WhyReply, WhyRequest, WorkerRow,
+    AddTasks, AddTasksReply, CancelRun, CancelRunReply, ChecksumReply, ChecksumRequest, ClusterChange, DrainReply,
+    DrainRequest, GetRunRequest, ListRunsReply, ListRunsRequest, ListTasksReply, ListTasksRequest, ListWorkersRequest,
+    NodesReply, NodesRequest, OpenRun, OpenRunReply, OutputRequest, RunSummary, SealRun, SealRunReply, StatusReply,
+    StatusRequest, WatchEvent, WatchRequest, WhyReply, WhyRequest, WorkerRow,
 };
 use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
@@ -192,6 +192,14 @@ impl Client {
     pub async fn change_cluster(&self, change: ClusterChange) -> Result<String, ClientError> {
         let reply = self.done(self.cluster().change(change).await, "change the cluster")?;
         Ok(reply.done)
+    }
+
+    /// The checksum of the state of the node that is asked, with the index of the last entry in it.
+    ///
+    /// # Errors
+    /// When the coordinator cannot be reached.
+    pub async fn checksum(&self) -> Result<ChecksumReply, ClientError> {
+        self.done(self.cluster().checksum(ChecksumRequest {}).await, "make a checksum of its state")
     }
 
     fn cluster(&self) -> ClusterClient<Channel> {

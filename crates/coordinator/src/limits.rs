@@ -57,6 +57,8 @@ pub const LEFT_OVERS_MAX: usize = 64;
 /// Ticks of the silence counter in one heartbeat.
 pub const TICKS_PER_HEARTBEAT: u32 = 4;
 
+/// Checksums of the state that are made at one time.
+pub const CHECKSUMS_MAX: usize = 1;
 /// Watches at one time.
 pub const WATCHES_MAX: usize = 1_024;
 /// Messages on their way to one watcher, each of about [`PAGE_BYTES_MAX`] at most.

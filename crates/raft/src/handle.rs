@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_core::state::Stored;
 use muster_core::{Applied, LogPosition, State};
 use muster_proto::Message;
 use muster_proto::v1::LogEntry;
@@ -175,6 +176,12 @@ impl RaftHandle {
             holds_back: me.restraint.holds_back(),
             votes_withheld: me.restraint.withheld(),
         }
+    }
+
+    /// What a snapshot of this moment would hold, and the index of the last entry in it.
+    pub fn stored(&self) -> (u64, Stored) {
+        let machine = self.inner.parts.shared.machine.read();
+        (machine.applied.map_or(0, |id| id.index()), machine.state.stored())
     }
 
     /// Returns when the state that [`RaftHandle::read`] gives holds everything that was acknowledged before the call, on

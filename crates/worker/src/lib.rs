@@ -39,7 +39,7 @@ use muster_proto::v1::{KeyValue, Prepare, Resource, RunnersEnded};
 use tokio::sync::oneshot;
 
 pub use error::WorkerError;
-pub use identity::{Liveness, is_of_another_boot, own_identity, process_is_alive};
+pub use identity::{Liveness, identity_of, is_of_another_boot, own_identity, process_is_alive};
 pub use keeper::keeper_main;
 pub use main_loop::run;
 pub use recover::{RecoverError, SpoolRecovery, discard_spool, recover_spool};

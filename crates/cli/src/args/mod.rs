@@ -1,6 +1,7 @@
 //! The command line: what can be said, and the help. Meaning is given to it in `cmd`.
 
 pub(crate) mod cluster;
+pub(crate) mod local_cluster;
 pub(crate) mod needs;
 pub(crate) mod pytest;
 pub(crate) mod read;
@@ -104,6 +105,8 @@ pub(crate) enum Command {
     Admin(cluster::AdminArgs),
     /// Remove archives and other blobs that nothing refers to any more
     Gc(cluster::GcArgs),
+    /// A cluster of real processes on this machine: start, kill, check, end
+    Cluster(local_cluster::ClusterArgs),
     /// Measure muster on this machine, each figure beside its floor
     Bench(crate::cmd::bench::BenchArgs),
     /// Print a completion script for a shell

@@ -3,6 +3,7 @@
 mod attach;
 pub(crate) mod bench;
 mod cancel;
+mod cluster;
 mod completions;
 mod coordinator;
 mod drain;
@@ -28,6 +29,8 @@ mod why;
 mod worker;
 mod workers;
 
+pub(crate) use cluster::MEMBER;
+pub(crate) use cluster::become_member;
 pub(crate) use programs::{CAPTURE, CAPTURE_GO};
 
 use crate::args::{Cli, Command, Global, OutputForm};
@@ -81,6 +84,7 @@ pub(crate) async fn run(cli: Cli) -> CommandResult {
         Command::Coordinator(args) => Box::pin(coordinator::coordinator(&context, &args)).await,
         Command::Worker(args) => Box::pin(worker::worker(&context, &args)).await,
         Command::Gc(args) => gc::gc(&context, &args).await,
+        Command::Cluster(args) => Box::pin(cluster::cluster(&context, &args)).await,
         Command::Nodes(_) => nodes::nodes(&context).await,
         Command::Admin(args) => nodes::admin(&context, args).await,
         Command::Workers(_) => workers::workers(&context).await,
