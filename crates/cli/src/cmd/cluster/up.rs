@@ -76,7 +76,7 @@ fn known_again(home: &Home, roster: Roster, args: &UpArgs) -> Result<Roster, Fai
 
 fn new_roster(args: &UpArgs) -> Result<Roster, Failure> {
     let coordinators = args.coordinators.unwrap_or(3);
-    if coordinators % 2 == 0 {
+    if coordinators.is_multiple_of(2) {
         return Err(Failure::usage(format!(
             "--coordinators {coordinators}: an even number survives no more losses than one less; say 1, 3, 5 or 7"
         )));
