@@ -126,7 +126,7 @@ impl Home {
         let marked = || OpenOptions::new().create(true).append(true).open(self.root.join(LOCK)).map(drop);
         let made = made.and_then(|()| marked());
         let dir = |name: &&str| fs::create_dir_all(self.root.join(name));
-        made.and_then(|()| [DATA, LOGS].iter().try_for_each(|name| dir(name))).map_err(|error| self.unusable(&error))
+        made.and_then(|()| [DATA, LOGS].iter().try_for_each(dir)).map_err(|error| self.unusable(&error))
     }
 
     /// Makes nothing: whoever names a wrong directory leaves no trace in it.
