@@ -1,4 +1,5 @@
-//! Compiles the server stubs of the services, and lists their methods; the messages are those of muster-proto.
+//! Compiles the stubs of the services, of both sides: nodes are each other's clients; and lists their methods. The
+//! messages are those of muster-proto.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let protos = "../proto/proto";
@@ -15,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = std::path::Path::new(&std::env::var("OUT_DIR")?).join("methods.rs");
     std::fs::write(out, format!("&{methods:?}"))?;
     tonic_prost_build::configure()
-        .build_client(false)
+        .build_transport(false)
         .extern_path(".muster.v1", "::muster_proto::v1")
         .compile_fds(compiled)?;
     Ok(())

@@ -80,6 +80,8 @@ pub(crate) const JUNIT_OUTPUT_BYTES_MAX: u64 = 64 << 20;
 pub(crate) const SKIP_REASONS_MAX: usize = 1_000;
 /// How many of them are shown.
 pub(crate) const SKIP_REASONS_SHOWN_MAX: usize = 5;
+/// News of a build that wait for the run to take them.
+pub(crate) const GROWING_NEWS_MAX: usize = 64;
 /// Collections of Go's tests whose programs are kept, the newest included.
 pub(crate) const GO_COLLECTIONS_KEPT_MAX: usize = 3;
 
@@ -101,3 +103,31 @@ pub(crate) const ENDPOINTS_MAX: usize = 32;
 pub(crate) const HAND_OVER_MAX: Duration = Duration::from_secs(3);
 /// Largest file of `--token-file`.
 pub(crate) const TOKEN_TEXT_BYTES_MAX: u64 = 4 << 10;
+/// Most coordinators of `muster cluster`.
+pub(crate) const CLUSTER_COORDINATORS_MAX: u32 = 7;
+/// Most workers of `muster cluster`.
+pub(crate) const CLUSTER_WORKERS_MAX: u32 = 64;
+/// Fewest commands of `muster cluster test`: the leader dies while there are some before and behind.
+pub(crate) const CLUSTER_TEST_TASKS_MIN: i64 = 20;
+/// Most commands of `muster cluster test`.
+pub(crate) const CLUSTER_TEST_TASKS_MAX: u32 = 100_000;
+/// Longest wait for a cluster to have a leader and all its workers.
+pub(crate) const CLUSTER_UP_MAX: Duration = Duration::from_secs(60);
+/// Pause between two looks at a cluster's processes.
+pub(crate) const CLUSTER_POLL: Duration = Duration::from_millis(20);
+/// Longest wait for the answer of a coordinator that is asked how it is.
+pub(crate) const CLUSTER_ASK_MAX: Duration = Duration::from_secs(2);
+/// Longest wait for a process that was told to end, before it is killed.
+pub(crate) const CLUSTER_END_MAX: Duration = Duration::from_secs(20);
+/// Longest wait for a process that was killed to be gone.
+pub(crate) const CLUSTER_KILLED_MAX: Duration = Duration::from_secs(10);
+/// Longest run of `muster cluster test`.
+pub(crate) const CLUSTER_TEST_MAX: Duration = Duration::from_secs(300);
+/// Ports tried before there counts as none that is free.
+pub(crate) const CLUSTER_PORT_TRIES_MAX: u32 = 1_000;
+/// Largest `cluster.json`, and most bytes read of a log that is quoted.
+pub(crate) const CLUSTER_FILE_BYTES_MAX: u64 = 1 << 20;
+/// Lines of a log that are quoted.
+pub(crate) const CLUSTER_LOG_LINES_SHOWN_MAX: usize = 5;
+
+const _: () = assert!(CLUSTER_ASK_MAX.as_millis() < CLUSTER_UP_MAX.as_millis());

@@ -149,9 +149,17 @@ fn every_test_ends_the_same_in_a_process_of_its_own_and_what_it_prints_is_kept()
 }
 
 #[test]
-fn a_package_that_cannot_be_built_is_told_and_nothing_runs() {
+fn a_package_that_cannot_be_built_is_told_and_the_others_run() {
     let Some(module) = Module::new("broken") else { return };
     module.check(&[]);
+    module.muster(&["attach", "last"]).exits(3).says("1 selected = 1 passed").says("INCOMPLETE: not all");
+    module.muster(&["rerun", "last"]).exits(5).says("could not build").does_not_say("selected");
+}
+
+#[test]
+fn where_nothing_can_be_built_nothing_runs_and_nothing_is_kept() {
+    let Some(module) = Module::new("broken") else { return };
+    module.muster(&["run", "."]).exits(5).says("t.NoSuchThing undefined").does_not_say("selected");
     assert_eq!(fs::read_dir(module.sandbox.path(".muster/go")).map_or(0, Iterator::count), 0, "nothing is kept");
 }
 

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use muster_proto::v1::{
-    AddTasks, AddTasksReply, CancelRun, CancelRunReply, ClusterChange, GetRunRequest, ListRunsReply, ListRunsRequest,
-    ListTasksReply, ListTasksRequest, ListWorkersRequest, NodesReply, NodesRequest, OpenRun, OpenRunReply,
-    OutputRequest, RunSummary, SealRun, SealRunReply, StatusReply, StatusRequest, WatchEvent, WatchRequest, WhyReply,
-    WhyRequest, WorkerRow,
+    AddTasks, AddTasksReply, CancelRun, CancelRunReply, ChecksumReply, ChecksumRequest, ClusterChange, DrainReply,
+    DrainRequest, GetRunRequest, ListRunsReply, ListRunsRequest, ListTasksReply, ListTasksRequest, ListWorkersRequest,
+    NodesReply, NodesRequest, OpenRun, OpenRunReply, OutputRequest, RunSummary, SealRun, SealRunReply, StatusReply,
+    StatusRequest, WatchEvent, WatchRequest, WhyReply, WhyRequest, WorkerRow,
 };
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -21,7 +21,7 @@ use crate::output::OutputReader;
 use crate::stubs::cluster_client::ClusterClient;
 use crate::stubs::runs_client::RunsClient;
 
-type Link = InterceptedService<Channel, Authorize>;
+pub(crate) type Link = InterceptedService<Channel, Authorize>;
 
 /// A connected client. Clones share the connection.
 #[derive(Clone, Debug)]
@@ -169,6 +169,16 @@ impl Client {
         Ok(reply.workers)
     }
 
+    /// Gives a worker no new leases, or some again.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such worker.
+    pub async fn drain(&self, worker: &str, draining: bool) -> Result<DrainReply, ClientError> {
+        let asked = format!("{} worker {worker}", if draining { "drain" } else { "undrain" });
+        let request = DrainRequest { worker: worker.to_owned(), draining };
+        self.done(self.stub.clone().drain(request).await, &asked)
+    }
+
     /// How the coordinator is.
     ///
     /// # Errors
@@ -194,11 +204,23 @@ impl Client {
         Ok(reply.done)
     }
 
+    /// The checksum of the state of the node that is asked, with the index of the last entry in it.
+    ///
+    /// # Errors
+    /// When the coordinator cannot be reached.
+    pub async fn checksum(&self) -> Result<ChecksumReply, ClientError> {
+        self.done(self.cluster().checksum(ChecksumRequest {}).await, "make a checksum of its state")
+    }
+
     fn cluster(&self) -> ClusterClient<Link> {
         ClusterClient::new(self.link.clone())
     }
 
-    fn done<T>(&self, reply: Result<Response<T>, Status>, asked: &str) -> Result<T, ClientError> {
+    pub(crate) fn link(&self) -> Link {
+        self.link.clone()
+    }
+
+    pub(crate) fn done<T>(&self, reply: Result<Response<T>, Status>, asked: &str) -> Result<T, ClientError> {
         reply.map(Response::into_inner).map_err(|status| self.call_error(asked, status))
     }
 

@@ -7,6 +7,7 @@
 
 mod access;
 pub mod backoff;
+mod blobs;
 mod client;
 mod connect;
 pub mod error;
@@ -21,7 +22,7 @@ pub use client::Client;
 pub use connect::{Connector, channel_tcp, connect_unix};
 pub use error::{ClientError, SubmitError};
 pub use output::OutputReader;
-pub use submit::{Submitted, submit_run, submit_run_with};
+pub use submit::{Growing, Submitted, submit_run, submit_run_with};
 pub use watch::{Watch, watch_run};
 
 /// The generated stubs of package `muster.v1`; messages are those of `muster_proto::v1`.

@@ -1,8 +1,9 @@
 //! Submits a run: opens it, adds its tasks in chunks, seals it. Idempotent, and resumable at any point: a
-//! coordinator that holds some chunks already says which one is missing, and those before it are not sent again.
+//! coordinator that holds some chunks already says which one is missing and how many tasks it has, and those are not sent
+//! again. Tasks that become known one after another are added as they come ([`Growing`]).
 //!
-//! For this the same tasks must always give the same chunks, which is why [`Chunks`] cuts by encoded size and
-//! count alone.
+//! The same tasks always give the same chunks, so that two that submit the same run do not get into each other's way:
+//! [`Chunks`] cuts by encoded size and count alone.
 
 use muster_proto::Message;
 use muster_proto::limits::{ADD_TASKS_BYTES_MAX, RUN_TASKS_MAX, TASK_SPEC_BYTES_MAX};
@@ -75,6 +76,57 @@ pub async fn submit_run_with(
     Ok(chunks.submitted(&opened))
 }
 
+/// A run that is open, and whose tasks become known one after another.
+pub struct Growing<'a> {
+    link: Link<'a>,
+    run_id: String,
+    next_seq: u32,
+    taken: u32,
+}
+
+impl<'a> Growing<'a> {
+    /// Opens a run that nobody has opened before.
+    ///
+    /// # Errors
+    /// See [`submit_run_with`].
+    pub async fn open(
+        connector: &'a dyn Connector,
+        policy: RetryPolicy,
+        open: OpenRun,
+    ) -> Result<Growing<'a>, SubmitError> {
+        let mut link = Link { connector, backoff: Backoff::new(policy), client: None };
+        let opened = link.repeat(&open, |client, open| async move { client.open(open).await }).await?;
+        if opened.sealed || opened.tasks > 0 {
+            return Err(SubmitError::OtherTasks { run_id: open.run_id, held: opened.tasks, selected: 0 });
+        }
+        Ok(Self { link, run_id: open.run_id, next_seq: opened.next_seq, taken: 0 })
+    }
+
+    /// Adds these.
+    ///
+    /// # Errors
+    /// See [`submit_run_with`].
+    pub async fn add(&mut self, tasks: Vec<TaskSpec>) -> Result<(), SubmitError> {
+        let mut chunks = Chunks::new(&self.run_id, tasks.into_iter());
+        (chunks.next_seq, chunks.taken) = (self.next_seq, self.taken);
+        while let Some(add) = chunks.next_chunk()? {
+            self.link.repeat(&add, |client, add| async move { client.add(add).await }).await?;
+        }
+        (self.next_seq, self.taken) = (chunks.next_seq, chunks.taken);
+        Ok(())
+    }
+
+    /// No more tasks; `partial` when some of what was asked for is not among them, so that the run is not green.
+    ///
+    /// # Errors
+    /// See [`submit_run_with`].
+    pub async fn seal(mut self, partial: bool) -> Result<(), SubmitError> {
+        let seal = SealRun { run_id: self.run_id, tasks: self.taken, partial };
+        self.link.repeat(&seal, |client, seal| async move { client.seal(seal).await }).await?;
+        Ok(())
+    }
+}
+
 /// Cuts tasks into chunks, and counts.
 struct Chunks<I> {
     run_id: String,
@@ -124,14 +176,12 @@ impl<I: Iterator<Item = TaskSpec>> Chunks<I> {
         Err(SubmitError::TaskTooLarge { index, name: task.name.clone(), bytes, max: TASK_SPEC_BYTES_MAX })
     }
 
-    /// Passes over the chunks that the coordinator holds and returns the first one that it does not.
+    /// Passes over the tasks that the coordinator holds and returns the first chunk of those that it does not.
     fn skip_held(&mut self, held: &OpenRunReply) -> Result<Option<AddTasks>, SubmitError> {
-        let mut chunk = self.next_chunk()?;
-        while chunk.as_ref().is_some_and(|chunk| chunk.seq < held.next_seq) {
-            chunk = self.next_chunk()?;
-        }
-        let ahead = chunk.as_ref().map_or(0, |chunk| chunk.tasks.len());
-        let skipped = self.taken as usize - ahead;
+        let skipped = self.tasks.by_ref().take(held.tasks as usize).count();
+        self.taken = u32::try_from(skipped).expect("no more than were asked for");
+        self.next_seq = held.next_seq;
+        let chunk = self.next_chunk()?;
         if skipped == held.tasks as usize && (chunk.is_none() || !held.sealed) {
             return Ok(chunk);
         }
@@ -141,7 +191,7 @@ impl<I: Iterator<Item = TaskSpec>> Chunks<I> {
 
     /// What seals the run, unless it was sealed when it was opened.
     fn seal_request(&self, opened: &OpenRunReply) -> Option<SealRun> {
-        (!opened.sealed).then(|| SealRun { run_id: self.run_id.clone(), tasks: self.taken })
+        (!opened.sealed).then(|| SealRun { run_id: self.run_id.clone(), tasks: self.taken, partial: false })
     }
 
     fn submitted(&self, opened: &OpenRunReply) -> Submitted {
@@ -254,6 +304,13 @@ mod tests {
     }
 
     #[test]
+    fn tasks_that_came_in_other_chunks_are_passed_over_too() {
+        let mut chunks = Chunks::new("r", (0..5).map(|n| task(&n.to_string(), 1)));
+        let next = chunks.skip_held(&held(3, 4, false)).expect("the same tasks").expect("one more");
+        assert_eq!((next.seq, next.tasks[0].name.as_str(), chunks.taken), (3, "4", 5));
+    }
+
+    #[test]
     fn a_sealed_run_with_the_same_tasks_needs_nothing() {
         let mut chunks = Chunks::new("r", vec![task("a", 1), task("b", 1)].into_iter());
         assert_eq!(chunks.skip_held(&held(1, 2, true)).expect("the same tasks"), None);
@@ -262,7 +319,7 @@ mod tests {
 
     #[test]
     fn another_number_of_tasks_is_another_selection() {
-        for reply in [held(1, 3, true), held(2, 3, false), held(1, 1, true), held(0, 1, false)] {
+        for reply in [held(1, 3, true), held(2, 3, false), held(1, 1, true)] {
             let mut chunks = Chunks::new("r", vec![task("a", 1), task("b", 1)].into_iter());
             match chunks.skip_held(&reply) {
                 Err(SubmitError::OtherTasks { selected: 2, held, .. }) => assert_eq!(held, reply.tasks),

@@ -4,6 +4,7 @@
 
 pub(crate) mod add_tasks;
 pub(crate) mod cancel_run;
+pub(crate) mod drain_worker;
 pub(crate) mod explain_task;
 pub(crate) mod get_run;
 pub(crate) mod list_runs;

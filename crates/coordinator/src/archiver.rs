@@ -1,16 +1,18 @@
 //! When archives are written: one at a time, beside the main loop, for every run that ended and is not archived.
-//! One that fails is tried again when a coordinator begins; until then the run stays in memory. With several nodes every
-//! run stays in memory: archives are not replicated.
+//! One that fails is tried again when a coordinator begins; until then the run stays in memory. An archive is a blob: the
+//! run leaves memory once a majority of the nodes has it, which is tried until it is so or somebody else leads.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use muster_proto::Bytes;
 use muster_proto::v1::command::Kind;
 use muster_proto::v1::{ArchiveRun, NoteKind};
 
 use crate::archive::write::write_archive;
+use crate::limits::ARCHIVE_RETRY_MS;
 use crate::main_loop::{Event, MainLoop};
 use crate::pending::Origin;
 use crate::shared::Shared;
@@ -39,12 +41,13 @@ impl Archiver {
         due.into_iter().for_each(|run| self.enqueue(run));
     }
 
+    /// Somebody else leads, or nobody: what is due is the next leader's.
+    pub(crate) fn end_term(&mut self) {
+        self.waiting.clear();
+    }
+
     /// A run ended.
     pub(crate) fn enqueue(&mut self, run: u64) {
-        // An archive lies on one node's disk: while there are others, which could not read it, the state keeps the run.
-        if self.shared.consensus.members().len() > 1 {
-            return;
-        }
         if !self.waiting.contains(&run) {
             self.waiting.push_back(run);
         }
@@ -58,11 +61,9 @@ impl Archiver {
         let Some(run) = self.waiting.pop_front() else { return };
         let (shared, stop, inbox) = (Arc::clone(&self.shared), Arc::clone(&self.stop), self.shared.inbox());
         self.writing = true;
-        tokio::task::spawn_blocking(move || {
-            let config = &shared.config;
-            let written = write_archive(shared.consensus.as_ref(), config.disk.as_ref(), &config.data, run, &stop);
-            let digest = written.map_err(|error| error.to_string());
-            if inbox.blocking_send(Event::Archived { run, digest }).is_err() {
+        tokio::spawn(async move {
+            let digest = archive(&shared, run, stop).await;
+            if inbox.send(Event::Archived { run, digest }).await.is_err() {
                 tracing::debug!(run, "an archive was written too late: the coordinator has ended");
             }
         });
@@ -82,6 +83,29 @@ impl Archiver {
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
+}
+
+/// Writes the archive of a run and has it copied to a majority; `None` if that is not to be any more.
+async fn archive(shared: &Arc<Shared>, run: u64, stop: Arc<AtomicBool>) -> Result<Option<Bytes>, String> {
+    let (writer, stops) = (Arc::clone(shared), Arc::clone(&stop));
+    let written = tokio::task::spawn_blocking(move || {
+        write_archive(writer.consensus.as_ref(), &writer.blobs.store, run, &stops).map_err(|error| error.to_string())
+    });
+    let written = written.await.map_err(|error| format!("writing it ended in a bug of muster: {error}"))?;
+    let Some(digest) = written? else { return Ok(None) };
+    let mut told = false;
+    while let Err(status) = shared.blobs.spread(&[digest], None).await {
+        let goes_on = !stop.load(Ordering::Relaxed) && shared.leadership().borrow().is_leader;
+        if !goes_on || shared.end().is_some() {
+            return Ok(None);
+        }
+        if !std::mem::replace(&mut told, true) {
+            let why = status.message();
+            tracing::warn!(run, why, "the archive of a finished run waits for other nodes: the run stays in memory");
+        }
+        tokio::time::sleep(Duration::from_millis(ARCHIVE_RETRY_MS)).await;
+    }
+    Ok(Some(digest.to_field()))
 }
 
 impl MainLoop {

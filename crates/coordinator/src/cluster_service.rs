@@ -3,23 +3,28 @@
 use std::sync::Arc;
 
 use muster_proto::v1::cluster_change::Kind;
-use muster_proto::v1::{ClusterChange as Change, ClusterChangeReply, NodeRow, NodesReply, NodesRequest};
+use muster_proto::v1::{
+    ChecksumReply, ChecksumRequest, ClusterChange as Change, ClusterChangeReply, NodeRow, NodesReply, NodesRequest,
+};
 use muster_raft::{ChangeError, Member};
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use crate::consensus::ClusterChange;
 use crate::forward::retryable;
+use crate::limits::CHECKSUMS_MAX;
 use crate::shared::Shared;
 use crate::stubs::cluster_server::Cluster;
 
 /// See the module's documentation.
 pub(crate) struct ClusterService {
     shared: Arc<Shared>,
+    checksums: Semaphore,
 }
 
 impl ClusterService {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, checksums: Semaphore::new(CHECKSUMS_MAX) }
     }
 }
 
@@ -39,6 +44,16 @@ impl Cluster for ClusterService {
             Err(error @ ChangeError::Refused(_)) => Err(Status::failed_precondition(error.to_string())),
             Err(error @ ChangeError::Failed(_)) => Err(Status::aborted(error.to_string())),
         }
+    }
+
+    async fn checksum(&self, _request: Request<ChecksumRequest>) -> Result<Response<ChecksumReply>, Status> {
+        // One at a time: each reads all of the state.
+        let _permit = self.checksums.acquire().await.map_err(|_| Status::unavailable("this node is ending"))?;
+        let (applied_index, stored) = self.shared.consensus.stored();
+        let checksum = tokio::task::spawn_blocking(move || stored.checksum()).await;
+        let checksum = checksum.map_err(|error| Status::internal(format!("the checksum was not made: {error}")))?;
+        let node = self.shared.node.clone();
+        Ok(Response::new(ChecksumReply { node, applied_index, checksum: format!("{checksum:032x}") }))
     }
 }
 

@@ -11,7 +11,7 @@ use muster_raft::{Disk, RealDisk};
 use crate::clock::{Clock, SystemClock};
 use crate::forward::Channels;
 use crate::guard::Guard;
-use crate::limits::{TICKS_PER_HEARTBEAT, WATCH_STALL_MS_MAX};
+use crate::limits::{BLOBS_BYTES_MAX, BLOBS_KEPT_MS, BLOBS_TENDED_MS, TICKS_PER_HEARTBEAT, WATCH_STALL_MS_MAX};
 
 /// Settings of a coordinator.
 #[derive(Clone)]
@@ -36,6 +36,15 @@ pub struct Config {
     pub channels: Option<Arc<dyn Channels>>,
     /// Who may call what; without one, whoever can connect may call everything.
     pub guard: Option<Arc<Guard>>,
+    /// Bytes of all blobs that this node keeps.
+    pub blobs_bytes_max: u64,
+    /// Time between two looks at which blobs are missing and which are not needed.
+    pub blobs_tended: Duration,
+    /// How long a blob that nothing refers to is kept after it was brought or asked for.
+    pub blobs_kept: Duration,
+    /// Workers keep outputs in data directories of their own, and are asked for them. Otherwise this process hosts the
+    /// only worker, and both have one data directory.
+    pub remote_outputs: bool,
 }
 
 impl Config {
@@ -52,6 +61,10 @@ impl Config {
             clock: Arc::new(SystemClock::new()),
             channels: None,
             guard: None,
+            blobs_bytes_max: BLOBS_BYTES_MAX,
+            blobs_tended: Duration::from_millis(BLOBS_TENDED_MS),
+            blobs_kept: Duration::from_millis(BLOBS_KEPT_MS),
+            remote_outputs: false,
         }
     }
 
@@ -87,7 +100,7 @@ pub trait LocalRecovery: Send + Sync + 'static {
     ///
     /// # Errors
     /// A sentence for people that names the file.
-    fn spooled(&self, session: u64) -> Result<Vec<AttemptReport>, String>;
+    fn spooled(&self, session: u64, process: &ProcessIdentity) -> Result<Vec<AttemptReport>, String>;
 }
 
 #[cfg(test)]

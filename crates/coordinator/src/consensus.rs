@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
+use muster_core::state::Stored;
 use muster_core::{Applied, LogPosition, State};
 use muster_proto::v1::LogEntry;
 use muster_raft::{ChangeError, Formation, Member, NodeAddress, RaftHandle};
@@ -19,6 +20,9 @@ pub trait Consensus: Send + Sync + 'static {
 
     /// Calls `reader` once with the state after the last applied entry. Nothing is applied meanwhile: be brief.
     fn read_with(&self, reader: &mut dyn FnMut(&State));
+
+    /// What is replicated, as of the last applied entry, and the index of that entry.
+    fn stored(&self) -> (u64, Stored);
 
     /// Where this node stands.
     fn status(&self) -> ConsensusStatus;
@@ -131,6 +135,10 @@ impl<C: Consensus + ?Sized> Consensus for Arc<C> {
         (**self).read_with(reader);
     }
 
+    fn stored(&self) -> (u64, Stored) {
+        (**self).stored()
+    }
+
     fn status(&self) -> ConsensusStatus {
         (**self).status()
     }
@@ -168,6 +176,10 @@ impl Consensus for RaftHandle {
 
     fn read_with(&self, reader: &mut dyn FnMut(&State)) {
         self.read(reader);
+    }
+
+    fn stored(&self) -> (u64, Stored) {
+        RaftHandle::stored(self)
     }
 
     fn status(&self) -> ConsensusStatus {

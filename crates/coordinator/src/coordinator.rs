@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::blobs::tend::tend;
 use crate::config::{Config, LocalRecovery};
 use crate::consensus::Consensus;
 use crate::limits::INBOX_EVENTS_MAX;
@@ -57,6 +58,7 @@ pub async fn start(
     let sources = Sources::new(consensus.as_ref(), events, tick);
     let main_loop = MainLoop::new(Arc::clone(&shared), recovery, last_entry_at);
     let main_loop = tokio::spawn(main_loop.run(sources));
+    tokio::spawn(tend(Arc::clone(&shared)));
     Ok(Coordinator { shared, main_loop: Mutex::new(Some(main_loop)) })
 }
 

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_proto::Bytes;
@@ -55,7 +56,7 @@ pub(crate) enum Answerer {
     There(Channel),
 }
 
-/// Channels to leaders, past and present.
+/// Channels to other nodes, past and present.
 #[derive(Debug, Default)]
 pub(crate) struct Forwarder {
     channels: Mutex<BTreeMap<String, Channel>>,
@@ -77,20 +78,22 @@ impl Forwarder {
             },
         };
         let Some(leader) = leader else {
-            let text =
-                if was_forwarded { "this node does not lead any more" } else { "no coordinator leads at the moment" };
+            let term = shared.leadership().borrow().term;
+            let nor_others = if was_forwarded { "" } else { ", and no other one is known to" };
+            let text = format!("this node does not lead in term {term}{nor_others}");
             return Err(retryable(Status::unavailable(format!("{text}: ask again, or another node"))));
         };
-        self.channel(shared, &leader.address).map(Answerer::There)
+        self.channel(shared.config.channels.as_ref(), &leader.address).map(Answerer::There)
     }
 
-    fn channel(&self, shared: &Shared, address: &str) -> Result<Channel, Status> {
+    /// The channel to the coordinator at an address.
+    pub(crate) fn channel(&self, maker: Option<&Arc<dyn Channels>>, address: &str) -> Result<Channel, Status> {
         let mut channels = self.channels.lock();
         if let Some(channel) = channels.get(address) {
             return Ok(channel.clone());
         }
-        let Some(maker) = &shared.config.channels else {
-            return Err(Status::unavailable(format!("this node has no way to the leader at {address}")));
+        let Some(maker) = maker else {
+            return Err(Status::unavailable(format!("this node has no way to the one at {address}")));
         };
         let channel = maker.channel(address).map_err(|why| Status::internal(format!("{address}: {why}")))?;
         if channels.len() >= CHANNELS_MAX {

@@ -9,6 +9,7 @@
 //! | [`effects`], [`settle`] | what an applied entry asks for, and who is told |
 //! | [`watch`], [`output`] | streams to clients |
 //! | [`archiver`], [`archive`] | finished runs leave memory |
+//! | [`blobs`] | bytes outside the log, on a majority of the nodes |
 //! | [`recover`], [`take_over`] | after a death of the host; after a change of leaders |
 //! | [`serve`] | gRPC over whatever stream of connections the host brings |
 //! | [`listen`] | one port for peers, clients and workers |
@@ -21,6 +22,7 @@
 mod api;
 pub mod archive;
 mod archiver;
+mod blobs;
 mod clock;
 mod cluster_service;
 mod config;
@@ -35,6 +37,7 @@ pub mod limits;
 pub mod listen;
 mod main_loop;
 mod output;
+mod output_relay;
 mod pending;
 pub mod query;
 mod recover;
@@ -45,12 +48,14 @@ mod service;
 mod settle;
 mod shared;
 mod signals;
+mod stranded;
 mod take_over;
 mod watch;
 mod worker_events;
 mod worker_sessions;
 
 pub use archive::{ArchiveReader, ArchivedRun, DirArchive, NoArchive};
+pub use blobs::tend::collect_offline;
 pub use clock::{Clock, SystemClock};
 pub use config::{Config, LocalRecovery};
 pub use consensus::{ClusterChange, Consensus, ConsensusStatus, Leadership, ProposeError};

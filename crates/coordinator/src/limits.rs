@@ -54,9 +54,13 @@ pub const CONTEXTS_TOLD_MAX: usize = 512;
 pub const RUNS_ENDED_TOLD_MAX: usize = 1_024;
 /// How long a new stream may take to say hello, in milliseconds.
 pub const HELLO_MS_MAX: u64 = 10_000;
+/// Messages about earlier sessions that a worker may send before its hello.
+pub const LEFT_OVERS_MAX: usize = 64;
 /// Ticks of the silence counter in one heartbeat.
 pub const TICKS_PER_HEARTBEAT: u32 = 4;
 
+/// Checksums of the state that are made at one time.
+pub const CHECKSUMS_MAX: usize = 1;
 /// Watches at one time.
 pub const WATCHES_MAX: usize = 1_024;
 /// Messages on their way to one watcher, each of about [`PAGE_BYTES_MAX`] at most.
@@ -86,6 +90,14 @@ pub const OUTPUT_STREAMS_MAX: usize = 256;
 pub const OUTPUT_CHUNKS_MAX: usize = 4;
 /// How often a growing output is looked at, in milliseconds.
 pub const OUTPUT_POLL_MS: u64 = 100;
+/// How long a worker may take for one part of an output, with what it was asked before, in milliseconds.
+pub const OUTPUT_PART_MS_MAX: u64 = 10_000;
+/// How long a reader of output waits for a worker that is expected back, in milliseconds.
+pub const OUTPUT_WORKER_MS_MAX: u64 = 5_000;
+/// Workers of which it is said why they cannot run a task that no worker can.
+pub const STRANDED_WORKERS_SHOWN_MAX: usize = 4;
+/// Parts of outputs that wait until their worker can be asked for them: each reader waits for one.
+pub const OUTPUT_PARTS_WAITING_MAX: usize = OUTPUT_STREAMS_MAX;
 
 /// Tasks in one block of an archive.
 pub const ARCHIVE_BLOCK_TASKS_MAX: usize = 1_024;
@@ -101,11 +113,37 @@ pub const ARCHIVE_PAGE_TASKS_MAX: u32 = 256;
 pub const ARCHIVE_BYTES_MAX: usize = 1 << 30;
 /// How long a shutdown waits for an archive that is being written, in milliseconds.
 pub const ARCHIVE_SHUTDOWN_MS_MAX: u64 = 2_000;
+/// Pause before a finished run's archive is brought to the other nodes anew, in milliseconds.
+pub const ARCHIVE_RETRY_MS: u64 = 1_000;
 /// How long a shutdown waits for connections to end, in milliseconds.
 pub const SHUTDOWN_MS_MAX: u64 = 2_000;
 
+/// Bytes of all blobs of a node; more are refused.
+pub const BLOBS_BYTES_MAX: u64 = 64 << 30;
+/// Blobs of a node; more are refused.
+pub const BLOBS_MAX: usize = 1_000_000;
+/// Time between two looks at which blobs are missing and which are not needed, in milliseconds.
+pub const BLOBS_TENDED_MS: u64 = 60_000;
+/// A blob that nothing refers to is kept for so long after it was brought or asked for, in milliseconds.
+pub const BLOBS_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Uploads of clients at one time, and as many of other nodes; more are refused and may be tried again.
+pub const BLOB_UPLOADS_MAX: usize = 64;
+/// Blobs that are being read for others at one time; whoever asks for more waits.
+pub const BLOB_DOWNLOADS_MAX: usize = 64;
+/// Chunks of a blob between a disk and a connection.
+pub const BLOB_CHUNKS_MAX: usize = 4;
+/// A blob of which nothing comes, or of which nothing is taken, for so long is given up, in milliseconds.
+pub const BLOB_STALL_MS_MAX: u64 = 30_000;
+/// How long a copy may take to get to another node, in milliseconds.
+pub const BLOB_COPY_MS_MAX: u64 = 300_000;
+/// How long another node may take to say which blobs it lacks, in milliseconds.
+pub const BLOB_ASK_MS_MAX: u64 = 5_000;
+
 const _: () = {
     assert!(TCP_CONNECTIONS_MAX < SERVED_CONNECTIONS_MAX);
+    assert!(ARCHIVE_BYTES_MAX as u64 <= wire::BLOB_BYTES_MAX && wire::BLOB_BYTES_MAX <= BLOBS_BYTES_MAX);
+    assert!(BLOB_COPY_MS_MAX < wire::BLOB_UNUSED_MS_MIN && wire::BLOB_UNUSED_MS_MIN <= BLOBS_KEPT_MS);
+    assert!(BLOBS_TENDED_MS < BLOBS_KEPT_MS && BLOB_STALL_MS_MAX < BLOB_COPY_MS_MAX);
     assert!(ENTRY_BYTES_MAX + wire::MESSAGE_BYTES_MAX < raft::ENTRY_BYTES_MAX, "one more command always fits");
     assert!(ENTRY_BYTES_MAX < PENDING_BYTES_MAX && ENTRY_COMMANDS_MAX <= PENDING_COMMANDS_MAX);
     assert!(INBOX_BATCH_EVENTS_MAX <= INBOX_EVENTS_MAX);
@@ -120,5 +158,7 @@ const _: () = {
     assert!(ARCHIVE_ORDER_ENTRIES_MAX * 5 < ARCHIVE_BLOCK_DECODED_BYTES_MAX);
     assert!(ARCHIVE_PAGE_TASKS_MAX as usize <= ARCHIVE_BLOCK_TASKS_MAX);
     assert!(RUNS_ENDED_TOLD_MAX >= CONTEXTS_TOLD_MAX && RUNS_ENDED_TOLD_MAX * 10 < wire::MESSAGE_BYTES_MAX);
+    assert!(OUTPUT_POLL_MS < OUTPUT_WORKER_MS_MAX && OUTPUT_PART_MS_MAX < WATCH_STALL_MS_MAX);
+    assert!(wire::OUTPUT_CHUNK_BYTES_MAX * wire::OUTPUT_READS_MAX < wire::MESSAGE_BYTES_MAX);
     assert!(TICKS_PER_HEARTBEAT >= 2, "a process that is gone is noticed well before the next heartbeat");
 };

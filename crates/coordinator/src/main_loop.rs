@@ -19,6 +19,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::BoxStream;
+use muster_core::explain::Stranded;
 use muster_core::{Applied, LogPosition, schedule};
 use muster_proto::Bytes;
 use muster_proto::v1::command::Kind;
@@ -34,6 +35,7 @@ use crate::consensus::{Consensus, Leadership, ProposeError};
 use crate::deadlines;
 use crate::forward::retryable;
 use crate::limits::{ARCHIVE_SHUTDOWN_MS_MAX, INBOX_BATCH_EVENTS_MAX, SHUTDOWN_MS_MAX};
+use crate::output_relay::Wanted;
 use crate::pending::{Origin, Pending, ReplySender};
 use crate::refusal::{End, Failure};
 use crate::shared::Shared;
@@ -47,6 +49,8 @@ pub(crate) enum Event {
     Propose { kind: Kind, reply: ReplySender },
     /// Something on a worker's stream.
     Worker(WorkerEvent),
+    /// Somebody reads what an attempt on a worker printed.
+    ReadOutput(Wanted),
     /// The spool of a session whose process is gone was read.
     SpoolRead { session: u64, reports: Result<Vec<AttemptReport>, String> },
     /// The archive of a run is durable under this digest, or there is none.
@@ -133,6 +137,8 @@ pub(crate) struct MainLoop {
     pub(crate) plan_due: bool,
     /// Runs of which nothing waits for a lease; those who hold leases of them have been told.
     pub(crate) drained: BTreeSet<u64>,
+    /// Tasks that no worker takes, of which their runs have been told.
+    pub(crate) stranded: BTreeSet<Stranded>,
     in_flight: Vec<Origin>,
     time_is_due: bool,
     last_entry_at: Duration,
@@ -153,6 +159,7 @@ impl MainLoop {
             taking_over: None,
             plan_due: false,
             drained: BTreeSet::new(),
+            stranded: BTreeSet::new(),
             in_flight: Vec::new(),
             time_is_due: false,
             last_entry_at,
@@ -192,6 +199,7 @@ impl MainLoop {
         match event {
             Event::Propose { kind, reply } => self.accept(kind, reply),
             Event::Worker(event) => self.worker_event(event),
+            Event::ReadOutput(wanted) => self.sessions.read_output(wanted),
             Event::SpoolRead { session, reports } => self.spool_read(session, reports),
             Event::Archived { run, digest } => self.archived(run, digest),
             Event::Landed(landed) => self.landed(landed)?,
@@ -243,11 +251,13 @@ impl MainLoop {
                 self.drained = phases::drained(state);
             });
             self.archiver.begin_term();
+            self.stranded.clear();
             self.plan_due = true;
             self.take_over(&now);
             return;
         }
         self.taking_over = None;
+        self.archiver.end_term();
         let status = retryable(Status::unavailable(self.no_leader()));
         self.sessions.cut_all(&status);
         let waiting = self.pending.take_origins();
@@ -260,6 +270,10 @@ impl MainLoop {
             Ok((_, applied)) => {
                 fail::fail_point!("coordinator-after-apply");
                 self.carry_out(applied.effects);
+                if !self.stranded.is_empty() {
+                    // Before the tasks that waited can end, and with them perhaps their run.
+                    self.tell_stranded();
+                }
                 fail::fail_point!("coordinator-before-reply");
                 self.settle(origins, applied.replies);
                 self.plan_due = true;

@@ -1,10 +1,13 @@
 //! Streams the output of an attempt by byte offset, and follows it while the attempt runs. Output that is not
-//! there is an error that says so, never an empty success.
+//! there is an error that says so, never an empty success. What other machines have comes from them ([`remote`]).
+
+mod remote;
 
 use std::io::{ErrorKind, SeekFrom};
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_proto::Bytes;
 use muster_proto::limits::OUTPUT_CHUNK_BYTES_MAX;
 use muster_proto::v1::{OutputChunk, OutputRequest};
 use tokio::fs::File;
@@ -33,6 +36,8 @@ pub(crate) fn begin(shared: &Arc<Shared>, request: OutputRequest, file: OutputFi
 enum Cut {
     Gone,
     Told(Status),
+    /// Nothing is missing: there is nothing to be had.
+    Complete,
 }
 
 impl From<Status> for Cut {
@@ -66,12 +71,19 @@ impl Reader {
         let shared = Arc::clone(&self.shared);
         let read = tokio::select! {
             biased;
-            read = self.read() => read,
+            read = self.read_all() => read,
             status = shared.stopped_serving() => Err(Cut::Told(status)),
         };
-        if let Err(Cut::Told(status)) = read {
-            self.feed.fail(status);
+        match read {
+            Err(Cut::Told(status)) => self.feed.fail(status),
+            // A client that is gone need not hear of the end.
+            Err(Cut::Complete) => drop(self.send(Vec::new(), true).await),
+            Err(Cut::Gone) | Ok(()) => {}
         }
+    }
+
+    async fn read_all(&mut self) -> Result<(), Cut> {
+        if self.shared.config.remote_outputs { self.read_remote().await } else { self.read().await }
     }
 
     async fn read(&mut self) -> Result<(), Cut> {
@@ -101,7 +113,7 @@ impl Reader {
             match File::open(&self.file.path).await {
                 Ok(file) => return Ok(Some(file)),
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(self.io_error(&error).into()),
-                Err(_) if self.file.never_started => return Ok(None),
+                Err(_) if self.file.never_started || self.file.is_empty() => return Ok(None),
                 Err(_) if self.file.live && self.request.follow => {}
                 Err(_) if self.file.live => {
                     let what = &self.file.what;
@@ -138,8 +150,12 @@ impl Reader {
     }
 
     async fn send(&mut self, bytes: Vec<u8>, end: bool) -> Result<(), NotTaken> {
-        let (offset, count) = (self.offset, bytes.len() as u64);
-        self.feed.send(OutputChunk { data: bytes.into(), offset, end }).await?;
+        self.send_bytes(bytes.into(), end).await
+    }
+
+    async fn send_bytes(&mut self, data: Bytes, end: bool) -> Result<(), NotTaken> {
+        let (offset, count) = (self.offset, data.len() as u64);
+        self.feed.send(OutputChunk { data, offset, end }).await?;
         self.offset += count;
         Ok(())
     }

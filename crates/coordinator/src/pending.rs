@@ -30,6 +30,8 @@ pub(crate) enum Origin {
     Lost { session: u64 },
     /// Reports found in the spool of a process that is gone.
     Spool { session: u64 },
+    /// Reports that a worker's earlier session left.
+    LeftOver { session: u64, worker: String },
     /// The scheduler.
     Grants,
     /// The archive of a run is durable.

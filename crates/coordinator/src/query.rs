@@ -50,6 +50,7 @@ impl From<QueryError> for tonic::Status {
             QueryError::Invalid(_) => Self::invalid_argument(text),
             QueryError::Lost(_) | QueryError::Archive(ArchiveError::Damaged { .. }) => Self::data_loss(text),
             QueryError::Archive(ArchiveError::Unreadable(_)) => Self::data_loss(text),
+            QueryError::Archive(ArchiveError::Unreachable(_)) => Self::unavailable(text),
             QueryError::Archive(ArchiveError::TooNew { .. }) => Self::failed_precondition(text),
         }
     }

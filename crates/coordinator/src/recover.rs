@@ -9,7 +9,7 @@ use std::time::Duration;
 use muster_core::{Refusal, Reply};
 use muster_proto::Message;
 use muster_proto::v1::command::Kind;
-use muster_proto::v1::{AttemptReport, Command, FinishAttempts, LogEntry, WorkerLost};
+use muster_proto::v1::{AttemptReport, Command, FinishAttempts, LogEntry, ProcessIdentity, WorkerLost};
 use muster_proto::version::LOG_ENTRY_FORMAT;
 
 use crate::config::LocalRecovery;
@@ -36,7 +36,7 @@ pub enum RecoverError {
 struct GoneSession {
     id: u64,
     worker: String,
-    pid: u32,
+    process: ProcessIdentity,
     /// Leases it holds, by run.
     leases: BTreeMap<u64, u32>,
 }
@@ -63,7 +63,7 @@ fn gone_session(session: &muster_core::state::Session, recovery: &dyn LocalRecov
     for (_, task) in session.leases() {
         *leases.entry(task.run).or_default() += 1;
     }
-    Some(GoneSession { id: session.id(), worker: session.name().to_owned(), pid: process.pid, leases })
+    Some(GoneSession { id: session.id(), worker: session.name().to_owned(), process: process.clone(), leases })
 }
 
 async fn settle(
@@ -72,8 +72,8 @@ async fn settle(
     last_entry_at: &mut Duration,
     session: GoneSession,
 ) -> Result<(), RecoverError> {
-    let (reader, id) = (Arc::clone(recovery), session.id);
-    let read = tokio::task::spawn_blocking(move || reader.spooled(id)).await;
+    let (reader, id, process) = (Arc::clone(recovery), session.id, session.process.clone());
+    let read = tokio::task::spawn_blocking(move || reader.spooled(id, &process)).await;
     let (reports, unreadable) = match read.map_err(|_| RecoverError::Interrupted(id))? {
         Ok(reports) => (reports, None),
         Err(why) => {
@@ -88,7 +88,7 @@ async fn settle(
             found += accepted;
         }
     }
-    let reason = format!("its host process (pid {}) ended", session.pid);
+    let reason = format!("its host process (pid {}) ended", session.process.pid);
     let lost = WorkerLost { session: id, reason, preempted: true };
     let reply = propose(shared, last_entry_at, Kind::WorkerLost(lost)).await?;
     let Reply::AttemptsEnded { accepted: repeated, .. } = reply else { return Ok(()) };
@@ -100,7 +100,7 @@ async fn settle(
 
 /// Tells those who will watch the runs that were under way.
 fn tell(shared: &Shared, session: &GoneSession, found: u32, repeated: u32, unreadable: Option<&str>) {
-    let GoneSession { worker, pid, .. } = session;
+    let GoneSession { worker, process: ProcessIdentity { pid, .. }, .. } = session;
     let mut text = format!(
         "the host process (pid {pid}) of worker {worker} had ended: {found} finished attempts were found again, \
          {repeated} others run again, whether they had begun or not"

@@ -17,12 +17,14 @@ use tonic::server::NamedService;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
+use crate::blobs::service::BlobsService;
 use crate::cluster_service::ClusterService;
 use crate::coordinator::Coordinator;
 use crate::forward::{self, Answerer, Repeatable};
 use crate::limits::{FORWARD_PAUSE_MS, FORWARD_WAIT_MS_MAX, KEEPALIVE_ANSWER_MS_MAX, KEEPALIVE_MS, SHUTDOWN_MS_MAX};
 use crate::service::RunsService;
 use crate::shared::Shared;
+use crate::stubs::blobs_server::BlobsServer;
 use crate::stubs::cluster_server::ClusterServer;
 use crate::stubs::runs_server::RunsServer;
 use crate::stubs::workers_server::WorkersServer;
@@ -75,6 +77,7 @@ struct Services {
     shared: Arc<Shared>,
     runs: RunsServer<RunsService>,
     cluster: ClusterServer<ClusterService>,
+    blobs: BlobsServer<BlobsService>,
     workers: WorkersServer<WorkersService>,
 }
 
@@ -93,7 +96,8 @@ enum Route {
 
 fn route(path: &str) -> Route {
     match path {
-        "/muster.v1.Runs/Status" | "/muster.v1.Cluster/Nodes" => Route::Here,
+        "/muster.v1.Runs/Status" | "/muster.v1.Cluster/Nodes" | "/muster.v1.Cluster/Checksum" => Route::Here,
+        path if path.starts_with("/muster.v1.Blobs/") => Route::Here,
         "/muster.v1.Runs/Get" | "/muster.v1.Runs/List" | "/muster.v1.Runs/Tasks" => Route::Read,
         "/muster.v1.Workers/Session" => Route::Stream,
         _ => Route::Leader,
@@ -105,11 +109,13 @@ impl Services {
         let runs = RunsServer::new(RunsService::new(Arc::clone(shared)));
         let workers = WorkersServer::new(WorkersService::new(Arc::clone(shared)));
         let cluster = ClusterServer::new(ClusterService::new(Arc::clone(shared)));
+        let blobs = BlobsServer::new(BlobsService::new(Arc::clone(shared)));
         Self {
             shared: Arc::clone(shared),
             runs: runs.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX),
             workers: workers.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX),
             cluster: cluster.max_decoding_message_size(MESSAGE_BYTES_MAX),
+            blobs: blobs.max_decoding_message_size(MESSAGE_BYTES_MAX),
         }
     }
 
@@ -123,6 +129,8 @@ impl Services {
             self.workers.call(request).await
         } else if service == ClusterServer::<ClusterService>::NAME {
             self.cluster.call(request).await
+        } else if service == BlobsServer::<BlobsService>::NAME {
+            self.blobs.call(request).await
         } else {
             return tonic::Status::unimplemented(format!("muster has no service {service:?} here")).into_http();
         };

@@ -1,13 +1,14 @@
 //! What an applied entry means for those whose commands were in it. Comes after its effects were sent.
 
 use muster_core::{Refusal, Reply};
-use muster_proto::v1::Welcome;
 use muster_proto::v1::coordinator_message::Kind;
+use muster_proto::v1::{NoteKind, Welcome};
 use tonic::Status;
 
 use crate::main_loop::MainLoop;
 use crate::pending::Origin;
 use crate::refusal::{Failure, refused};
+use crate::signals::note;
 use crate::worker_sessions::{dispatch, phases};
 
 type Answer = Result<Reply, Refusal>;
@@ -45,12 +46,23 @@ impl MainLoop {
             }
             (Origin::Lost { session }, Err(refusal)) => self.sessions.ended(session, &refusal.to_string()),
             (Origin::Spool { session }, answer) => tracing::info!(session, ?answer, "spooled reports recorded"),
+            (Origin::LeftOver { session, worker }, answer) => self.settle_left_over(session, &worker, &answer),
             (Origin::Grants, answer) => tracing::trace!(?answer, "granted"),
             (Origin::Archive { run_id }, answer) => {
                 tracing::debug!(run_id, ?answer, "archived");
                 self.archiver.settled();
             }
             (Origin::Time, _) => {}
+        }
+    }
+
+    fn settle_left_over(&self, session: u64, worker: &str, answer: &Answer) {
+        tracing::info!(session, worker, ?answer, "what a session left is recorded");
+        if let Ok(Reply::AttemptsEnded { accepted, .. }) = answer
+            && *accepted > 0
+        {
+            let text = format!("worker {worker} was started again: {accepted} finished attempts were found again");
+            self.shared.signals.note(None, &note(NoteKind::Recovered, text));
         }
     }
 
@@ -75,7 +87,7 @@ impl MainLoop {
             let held: Vec<_> = session.leases().collect();
             let told = sessions.told(session.id())?;
             let missed = if existed { phases::missed(state, session, drained) } else { Vec::new() };
-            let revokes = dispatch::revokes(state, &held).into_iter().map(Kind::Revoke);
+            let revokes = dispatch::revokes(state, &held, session.draining()).into_iter().map(Kind::Revoke);
             Some((early, dispatch::leases(state, told, &held), revokes.chain(missed).collect::<Vec<_>>()))
         });
         // The session or its stream is over already.
@@ -87,7 +99,7 @@ impl MainLoop {
             session,
             lease_ttl_ms: ms(config.lease_ttl),
             heartbeat_ms: ms(config.heartbeat),
-            cluster: config.cluster.clone(),
+            cluster: self.shared.cluster(),
         };
         tracing::debug!(session, connection, existed, leases = leases.len(), "welcome");
         self.sessions.send(session, Kind::Welcome(welcome));
@@ -109,6 +121,8 @@ impl MainLoop {
                     self.sessions.stays(session);
                 }
                 Origin::Archive { .. } => self.archiver.settled(),
+                // The hello behind it fails, too, and the worker says it again.
+                Origin::LeftOver { .. } => {}
                 Origin::Grants | Origin::Time => {}
             }
         }

@@ -7,7 +7,9 @@ use muster_proto::v1::command::Kind;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tonic::Status;
 
-use crate::archive::{ArchiveReader, DirArchive};
+use crate::archive::{ArchiveReader, ArchiveSource, DirArchive};
+use crate::blobs::copies::Blobs;
+use crate::blobs::store::BlobStore;
 use crate::config::Config;
 use crate::consensus::{Consensus, Leadership};
 use crate::forward::{self, Forwarder};
@@ -24,7 +26,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     /// The name of this node.
     pub(crate) node: String,
-    pub(crate) forwarder: Forwarder,
+    pub(crate) forwarder: Arc<Forwarder>,
+    pub(crate) blobs: Arc<Blobs>,
     pub(crate) signals: Signals,
     pub(crate) running: RunningTable,
     pub(crate) watches: Arc<Semaphore>,
@@ -37,10 +40,15 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(consensus: Arc<dyn Consensus>, config: Config, inbox: mpsc::Sender<Event>) -> Self {
-        let archive = Arc::new(DirArchive::new(Arc::clone(&config.disk), config.data.clone()));
+        let forwarder = Arc::<Forwarder>::default();
+        let store = BlobStore::new(Arc::clone(&config.disk), config.data.clone(), config.blobs_bytes_max);
+        let blobs = Blobs::new(store, Arc::clone(&consensus), Arc::clone(&forwarder), config.channels.clone());
+        let archive = DirArchive::new(Arc::clone(&config.disk), config.data.clone());
+        let archive = Arc::new(archive.with_source(Arc::clone(&blobs) as Arc<dyn ArchiveSource>));
         Self {
             node: consensus.status().node,
-            forwarder: Forwarder::default(),
+            forwarder,
+            blobs,
             consensus,
             config,
             signals: Signals::default(),
@@ -57,6 +65,12 @@ impl Shared {
     /// Reads the applied state; be brief.
     pub(crate) fn read<R>(&self, reader: impl FnOnce(&State) -> R) -> R {
         self.consensus.read(reader)
+    }
+
+    /// Id of the cluster, by which workers know it again.
+    pub(crate) fn cluster(&self) -> String {
+        let id = self.consensus.status().cluster;
+        if id.is_empty() { self.config.cluster.clone() } else { id }
     }
 
     /// The way to the main loop.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use muster_proto::v1::command::Kind;
-use muster_proto::v1::{AttemptReport, ExpireLeases, Expiry, FinishAttempts, NoteKind, Reports, WorkerLost};
+use muster_proto::v1::{AttemptReport, ExpireLeases, Expiry, FinishAttempts, LeftOver, NoteKind, Reports, WorkerLost};
 
 use crate::forward::retryable;
 use crate::main_loop::{Event, MainLoop};
@@ -22,8 +22,9 @@ impl MainLoop {
             WorkerEvent::Opened { outbox, .. } if !self.leadership.is_leader => {
                 outbox.fail(retryable(tonic::Status::unavailable("this node does not lead: dial another one")));
             }
-            WorkerEvent::Opened { connection, hello, outbox } => {
+            WorkerEvent::Opened { connection, left, hello, outbox } => {
                 self.sessions.opened(connection, outbox);
+                self.record_left_over(&hello.name, left);
                 self.pending.push(Kind::RegisterWorker(hello), Origin::Hello { connection });
             }
             WorkerEvent::Said { connection, said } => {
@@ -35,6 +36,25 @@ impl MainLoop {
                 if let Some(session) = self.sessions.closed(connection) {
                     tracing::info!(session, "a worker's stream is closed");
                 }
+            }
+        }
+    }
+
+    /// What an earlier session of a worker had finished. It stands before the hello in the log, which ends that session;
+    /// whoever says it must have the session's name, and what is not leased to that session any more changes nothing.
+    fn record_left_over(&mut self, worker: &str, left: Vec<LeftOver>) {
+        let cluster = self.shared.cluster();
+        for LeftOver { cluster: of, session, reports } in left {
+            let is_own = |session: &muster_core::state::Session| session.name() == worker;
+            let known = of == cluster && self.shared.read(|state| state.session(session).is_some_and(is_own));
+            if !known {
+                tracing::info!(session, worker, count = reports.len(), "that session is over: its attempts run again");
+                continue;
+            }
+            for finish in recover::finish_attempts(session, reports) {
+                self.attempts_ended(&finish.reports);
+                let origin = Origin::LeftOver { session, worker: worker.to_owned() };
+                self.pending.push(Kind::FinishAttempts(finish), origin);
             }
         }
     }
@@ -52,6 +72,7 @@ impl MainLoop {
                 self.sessions.set_credits(session, credits);
                 self.plan_due = true;
             }
+            Said::OutputPart(part) => self.sessions.output_part(connection, part),
         }
     }
 
@@ -105,6 +126,7 @@ impl MainLoop {
                 Over::Process(session) => self.read_spool(session),
             }
         }
+        self.tell_stranded();
     }
 
     /// Takes the leases of a silent session back, naming all that this leader counted on.
@@ -132,8 +154,9 @@ impl MainLoop {
     /// keeper to end, so it happens on a thread of its own.
     fn read_spool(&self, session: u64) {
         let (recovery, inbox) = (Arc::clone(&self.recovery), self.shared.inbox());
+        let process = self.sessions.get(session).and_then(|soft| soft.process.clone()).unwrap_or_default();
         tokio::task::spawn_blocking(move || {
-            let reports = recovery.spooled(session);
+            let reports = recovery.spooled(session, &process);
             if inbox.blocking_send(Event::SpoolRead { session, reports }).is_err() {
                 tracing::debug!(session, "the spool was read too late: the coordinator has ended");
             }

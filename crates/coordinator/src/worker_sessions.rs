@@ -18,10 +18,13 @@ use std::sync::Arc;
 use muster_core::State;
 use muster_core::state::Session;
 use muster_proto::v1::coordinator_message::Kind;
-use muster_proto::v1::{Goodbye, HeartbeatEcho, ProcessIdentity, RegisterWorker, Reports, ReportsDone, Revoke};
+use muster_proto::v1::{
+    Goodbye, HeartbeatEcho, LeftOver, OutputPart, ProcessIdentity, RegisterWorker, Reports, ReportsDone, Revoke,
+};
 use tonic::Status;
 
 use crate::limits::{EARLY_MESSAGES_MAX, REPORTS_IN_FLIGHT_MAX};
+use crate::output_relay::Reads;
 use dispatch::Told;
 use outbox::Outbox;
 
@@ -29,7 +32,7 @@ use outbox::Outbox;
 #[derive(Debug)]
 pub(crate) enum WorkerEvent {
     /// A stream said hello.
-    Opened { connection: u64, hello: RegisterWorker, outbox: Outbox },
+    Opened { connection: u64, left: Vec<LeftOver>, hello: RegisterWorker, outbox: Outbox },
     /// And then something else.
     Said { connection: u64, said: Said },
     /// It is over.
@@ -47,6 +50,8 @@ pub(crate) enum Said {
     Started(Vec<u64>),
     /// It wants so many more leases.
     Credits(u32),
+    /// What an attempt printed, as it was asked.
+    OutputPart(OutputPart),
 }
 
 /// One stream.
@@ -58,6 +63,8 @@ struct Connection {
     early: Vec<Said>,
     /// Batches of reports that are not durable yet.
     reports_in_flight: u32,
+    /// Outputs that were asked for.
+    reads: Reads,
 }
 
 /// What the leader knows of a session beyond the state.
@@ -124,7 +131,8 @@ impl Sessions {
 
     /// A stream said hello; its registration goes to the log.
     pub(crate) fn opened(&mut self, connection: u64, outbox: Outbox) {
-        let entry = Connection { outbox, session: None, early: Vec::new(), reports_in_flight: 0 };
+        let entry =
+            Connection { outbox, session: None, early: Vec::new(), reports_in_flight: 0, reads: Reads::default() };
         self.connections.insert(connection, entry);
     }
 
@@ -270,6 +278,17 @@ impl Sessions {
     /// The session, if it is known.
     pub(crate) fn get(&self, session: u64) -> Option<&Soft> {
         self.soft.get(&session)
+    }
+
+    /// The stream of the worker with this name, if it has one; `None` where no such worker is known.
+    pub(crate) fn connection_of(&self, worker: &str) -> Option<Option<u64>> {
+        let session = self.soft.values().find(|soft| *soft.name == *worker && !soft.leaving)?;
+        Some(session.connection)
+    }
+
+    /// What was asked on a stream.
+    pub(crate) fn reads(&mut self, connection: u64) -> Option<&mut Reads> {
+        self.connections.get_mut(&connection).map(|entry| &mut entry.reads)
     }
 
     /// What the session's worker has been told of runs, if it has a stream to be told on.

@@ -8,6 +8,7 @@ use common::{Host, MemConsensus, Watched, open, task, tasks, temporary};
 use muster_client::{Client, submit_run};
 use muster_coordinator::query;
 use muster_coordinator::{ArchivedRun, DirArchive};
+use muster_proto::blob::BlobDigest;
 use muster_proto::v1::{ListTasksReply, ListTasksRequest, Outcome, OutputRequest, TaskResult, WhyRequest};
 use muster_raft::RealDisk;
 use tonic::Code;
@@ -34,8 +35,8 @@ fn is_archived(state: &muster_core::State, run_id: &str) -> bool {
 }
 
 fn archives(host: &Host) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(host.data().archives()).expect("is there");
-    entries.map(|entry| entry.expect("readable").path()).collect()
+    let list = |dir: PathBuf| std::fs::read_dir(dir).expect("is there").map(|entry| entry.expect("readable").path());
+    list(host.data().blobs()).flat_map(list).collect()
 }
 
 async fn all_tasks(client: &Client, request: ListTasksRequest) -> ListTasksReply {
@@ -161,21 +162,25 @@ async fn a_leftover_archive_without_its_command_is_replaced() {
     let host = Host::with(consensus.clone(), Default::default(), dir.clone(), |_| {}).await;
     let client = host.client().await;
     // The archive cannot be written: a file stands where the directory should be.
-    std::fs::write(host.data().archives(), b"in the way").expect("writes");
+    std::fs::write(host.data().blobs(), b"in the way").expect("writes");
     submit_run(&client, open("run-1"), tasks(5)).await.expect("submits");
     run_to_its_end(&host, 5).await;
     Watched::to_end(&client, "run-1", 0).await;
     host.coordinator.shutdown().await;
     assert!(!consensus.read(|state| is_archived(state, "run-1")));
 
-    std::fs::remove_file(host.data().archives()).expect("removes");
-    std::fs::create_dir_all(host.data().archives()).expect("creates");
-    std::fs::write(host.data().archives().join("1.unnamed.tmp"), b"half of an archive").expect("writes");
-    std::fs::write(host.data().archives().join("1.unnamed"), b"an archive without its name").expect("writes");
+    std::fs::remove_file(host.data().blobs()).expect("removes");
+    let incoming = host.data().blobs_incoming();
+    std::fs::create_dir_all(&incoming).expect("creates");
+    std::fs::write(incoming.join("7.tmp"), b"half of an archive").expect("writes");
+    std::fs::write(incoming.join("7"), b"an archive without its name").expect("writes");
     let next = Host::with(consensus, Default::default(), dir, |_| {}).await;
     next.until("the archive", |state| is_archived(state, "run-1")).await;
-    let names: Vec<_> = archives(&next).into_iter().map(|path| path.display().to_string()).collect();
-    assert!(names.len() == 1 && names[0].ends_with(".mar"), "{names:?}");
+    let digest = next.consensus.read(|state| {
+        let run = state.run_by_id("run-1").expect("kept");
+        BlobDigest::from_field(run.archived().expect("archived")).expect("a blob's")
+    });
+    assert_eq!(archives(&next), [next.data().blob(&digest)]);
     let client = next.client().await;
     let listed = client.tasks(ListTasksRequest { run_id: "run-1".into(), ..Default::default() }).await;
     assert_eq!(listed.expect("readable").rows.len(), 5);

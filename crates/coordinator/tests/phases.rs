@@ -67,7 +67,7 @@ async fn a_run_that_is_not_sealed_is_not_drained() {
     let mut worker = with_leases(host.worker("w", 1, 4).await, 1).await;
     worker.beat(1).await;
     assert!(worker.drained.is_empty(), "more may come");
-    client.seal(SealRun { run_id: "run-1".into(), tasks: 1 }).await.expect("sealed");
+    client.seal(SealRun { run_id: "run-1".into(), tasks: 1, partial: false }).await.expect("sealed");
     worker.hear_until("drained", |worker| worker.drained == [[1]]).await;
 }
 
@@ -145,7 +145,7 @@ async fn a_run_that_is_cancelled_while_it_is_submitted_ends_with_all_its_tasks()
     client.add(chunk(0, &all[..1])).await.expect("added");
     client.cancel(CancelRun { run_id: "run-1".into(), ..Default::default() }).await.expect("accepted");
     client.add(chunk(1, &all[1..])).await.expect("added");
-    client.seal(SealRun { run_id: "run-1".into(), tasks: 3 }).await.expect("sealed");
+    client.seal(SealRun { run_id: "run-1".into(), tasks: 3, partial: false }).await.expect("sealed");
     let ended = Watched::to_end(&client, "run-1", 0).await.ended.expect("ended");
     let ledger = ended.ledger.expect("has one");
     assert_eq!((ledger.selected, ledger.cancelled, ended.verdict()), (3, 3, Verdict::Cancelled));

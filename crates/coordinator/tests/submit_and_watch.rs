@@ -266,7 +266,8 @@ async fn refusals_carry_their_code_and_say_what_is_wrong() {
     client.open(open("run-1")).await.expect("opens");
     let late = client.add(AddTasks { run_id: "run-1".into(), seq: 3, tasks: tasks(1) }).await.expect_err("a gap");
     assert_eq!(late.code(), Some(Code::FailedPrecondition));
-    let count = client.seal(SealRun { run_id: "run-1".into(), tasks: 9 }).await.expect_err("another number");
+    let count =
+        client.seal(SealRun { run_id: "run-1".into(), tasks: 9, partial: false }).await.expect_err("another number");
     assert_eq!(count.code(), Some(Code::FailedPrecondition));
     let empty = client.add(AddTasks { run_id: "run-1".into(), seq: 0, tasks: vec![] }).await.expect_err("empty");
     assert_eq!(empty.code(), Some(Code::InvalidArgument));

@@ -1,11 +1,13 @@
 //! Why a task is where it is, in sentences for people (`muster why`).
 
+use std::sync::Arc;
+
 use muster_proto::v1::TaskResult;
 
 use crate::State;
 use crate::history::{self, History};
 use crate::state::task::outcome_of;
-use crate::state::{Fit, Phase, Run, Task};
+use crate::state::{Fit, Phase, Run, Session, Task};
 
 /// Sentences that explain a task's present state, most important first. Empty if there is no such task in memory.
 pub fn why(state: &State, run: &Run, index: u32) -> Vec<String> {
@@ -61,7 +63,14 @@ fn pending(state: &State, run: &Run, task: &Task, not_before_us: u64) -> Vec<Str
         return vec!["pending: no worker is connected".into()];
     }
     if !state.sessions().any(|session| session.could_ever_fit(task.fit())) {
-        return no_worker_can(state, task.fit());
+        let mut lines = vec!["pending: no connected worker can ever run it".to_owned()];
+        lines.extend(state.sessions().filter_map(|session| unfit(session, task.fit())));
+        return lines;
+    }
+    if !takes(state, task.fit()) {
+        let fits = state.sessions().filter(|session| session.could_ever_fit(task.fit()));
+        let names: Vec<_> = fits.map(Session::name).collect();
+        return vec![format!("pending: fits only where no new work is taken: {} drains", names.join(", "))];
     }
     let owner = state.pinned_to(run, task.group(), task.fit()).and_then(|owner| state.session(owner));
     if let Some(owner) = owner {
@@ -72,21 +81,60 @@ fn pending(state: &State, run: &Run, task: &Task, not_before_us: u64) -> Vec<Str
     vec![format!("pending: fits, waits for a free slot; {ahead} other tasks are ready")]
 }
 
-fn no_worker_can(state: &State, fit: Option<&Fit>) -> Vec<String> {
-    let Some(fit) = fit else { return Vec::new() };
-    let mut lines = vec!["pending: no connected worker can ever run it".to_owned()];
-    for session in state.sessions() {
-        let missing_label = fit.needs.iter().find(|(key, value)| session.labels().get(key) != Some(value));
-        let missing_resource = fit.resources.iter().find(|(name, amount)| session.declared(name) < *amount);
-        let name = session.name();
-        if let Some((key, value)) = missing_label {
-            let has = session.labels().get(key).map_or_else(|| "no such label".into(), |has| format!("{key}={has}"));
-            lines.push(format!("worker {name}: needs {key}={value}, has {has}"));
-        } else if let Some((resource, amount)) = missing_resource {
-            lines.push(format!("worker {name}: needs {amount} of {resource}, has {}", session.declared(resource)));
-        }
+/// Some worker takes tasks with this fit, now or when it has room.
+fn takes(state: &State, fit: Option<&Fit>) -> bool {
+    state.sessions().any(|session| !session.draining() && session.could_ever_fit(fit))
+}
+
+/// Why a session can never run what has this fit; `None` where it can.
+fn unfit(session: &Session, fit: Option<&Fit>) -> Option<String> {
+    let (fit, name) = (fit?, session.name());
+    if let Some((key, value)) = fit.needs.iter().find(|(key, value)| session.labels().get(key) != Some(value)) {
+        let has = session.labels().get(key).map_or_else(|| "no such label".into(), |has| format!("{key}={has}"));
+        return Some(format!("worker {name}: needs {key}={value}, has {has}"));
     }
-    lines
+    let (resource, amount) = fit.resources.iter().find(|(name, amount)| session.declared(name) < *amount)?;
+    Some(format!("worker {name}: needs {amount} of {resource}, has {}", session.declared(resource)))
+}
+
+/// Tasks of a run that are ready and that no connected worker takes, now or later.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stranded {
+    /// Key of the run.
+    pub run: u64,
+    /// What they need; `None` = any worker.
+    pub fit: Option<Arc<Fit>>,
+}
+
+/// All of them.
+pub fn stranded(state: &State) -> Vec<Stranded> {
+    let queues = state.index.ready.keys();
+    let queues = queues.map(|(run, fit)| Stranded { run: *run, fit: state.index.fit(*fit).cloned() });
+    queues.filter(|queue| !takes(state, queue.fit.as_deref())).collect()
+}
+
+impl Stranded {
+    /// What they need, as it is written on the command line.
+    pub fn needs(&self) -> String {
+        let Some(fit) = &self.fit else { return String::new() };
+        let labels = fit.needs.iter().map(|(key, value)| format!("{key}={value}"));
+        let resources = fit.resources.iter().map(|(name, amount)| format!("{name}={amount}"));
+        labels.chain(resources).collect::<Vec<_>>().join(",")
+    }
+
+    /// What keeps each worker from running them, for the first `workers_max`.
+    pub fn reasons(&self, state: &State, workers_max: usize) -> Vec<String> {
+        let reason = |session: &Session| {
+            unfit(session, self.fit.as_deref()).unwrap_or_else(|| format!("worker {}: drains", session.name()))
+        };
+        state.sessions().take(workers_max).map(reason).collect()
+    }
+
+    /// A worker that takes them.
+    pub fn taker<'a>(&self, state: &'a State) -> Option<&'a str> {
+        let takes = |session: &&Session| !session.draining() && session.could_ever_fit(self.fit.as_deref());
+        state.sessions().find(takes).map(Session::name)
+    }
 }
 
 #[cfg(test)]

@@ -56,9 +56,7 @@ impl State {
 
     /// A digest of everything that is replicated: equal on all replicas at the same applied index.
     pub fn checksum(&self) -> u128 {
-        let mut digest = Xxh3::new();
-        self.snapshot_records().for_each(|record| digest.update(&record));
-        digest.digest128()
+        self.stored.checksum()
     }
 
     /// The state from its records.
@@ -75,6 +73,13 @@ impl State {
 }
 
 impl Stored {
+    /// As [`State::checksum`].
+    pub fn checksum(&self) -> u128 {
+        let mut digest = Xxh3::new();
+        self.records().for_each(|record| digest.update(&record));
+        digest.digest128()
+    }
+
     /// The state as records; the first is the header, the last the trailer.
     pub fn records(&self) -> impl Iterator<Item = Bytes> + '_ {
         let header = std::iter::once_with(|| Kind::Header(self.header()));
@@ -257,6 +262,7 @@ impl Reader {
             tasks: Default::default(),
             finished: record.finished.into_iter().collect(),
             sealed: summary.sealed,
+            partial: summary.partial,
             ended: record.ended,
             cancel: (record.cancel_mode != 0).then_some(Cancel { reason, mode }),
             closes_at: (record.closes_at_log_time_us > 0).then(|| LogTime::from_us(record.closes_at_log_time_us)),

@@ -17,6 +17,7 @@ pub fn run_summary(run: &Run) -> RunSummary {
         options: Some(run.options().clone()),
         ledger: Some(run.ledger()),
         sealed: run.sealed(),
+        partial: run.partial,
         archived: run.archived().is_some(),
         opened_wall_ms: run.opened_wall_ms,
         ended_wall_ms: run.ended_wall_ms,

@@ -87,6 +87,23 @@ fn chunks_of_tasks_are_idempotent_by_number_and_body() {
 }
 
 #[test]
+fn a_run_that_lacks_some_of_what_was_asked_for_is_not_green_although_all_its_tasks_passed() {
+    let mut world = World::new();
+    world.open(RunOptions::default()).expect("opened");
+    world.add(0, vec![task("a")]).expect("added");
+    let seal = |tasks, partial| Kind::SealRun(SealRun { run_id: RUN.into(), tasks, partial });
+    assert!(world.apply(seal(2, true)).is_err(), "a refused command changes nothing");
+    world.apply(seal(1, true)).expect("sealed");
+    assert_eq!(world.apply(seal(1, false)), Ok(Reply::Done), "what was said first stays");
+    world.state = muster_core::State::from_snapshot_records(world.state.snapshot_records()).expect("restored");
+    let worker = world.register("w", 1);
+    world.grant(0, worker);
+    world.finish(0, Outcome::Passed).expect("taken");
+    let run = world.summary();
+    assert_eq!((run.verdict(), run.exit_code(), run.partial), (Verdict::Incomplete, 3, true));
+}
+
+#[test]
 fn a_chunk_with_one_bad_task_adds_nothing() {
     let bad = [
         vec![task("a"), task("a")],

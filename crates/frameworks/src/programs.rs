@@ -53,7 +53,24 @@ pub struct TooLarge {
 /// # Errors
 /// [`TooLarge`] for a test or command that is larger than the system carries.
 pub fn tasks(listing: &Listing) -> Result<Vec<TaskSpec>, TooLarge> {
-    let mut names = Names::default();
+    Tasks::default().of(listing)
+}
+
+/// Tasks of several listings, no two of one name.
+#[derive(Default)]
+pub struct Tasks(Names);
+
+impl Tasks {
+    /// As [`tasks`].
+    ///
+    /// # Errors
+    /// As of [`tasks`].
+    pub fn of(&mut self, listing: &Listing) -> Result<Vec<TaskSpec>, TooLarge> {
+        make(&mut self.0, listing)
+    }
+}
+
+fn make(names: &mut Names, listing: &Listing) -> Result<Vec<TaskSpec>, TooLarge> {
     let mut tasks = Vec::with_capacity(listing.tests.len() + listing.wholes.len());
     for (test, number) in listing.tests.iter().zip(1..) {
         let program = listing.programs.get(test.program).map_or("", |program| program.name.as_str());

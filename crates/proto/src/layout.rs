@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::blob::BlobDigest;
 use crate::v1::TaskRef;
 
 /// A data directory: everything one project's coordinator keeps.
@@ -41,9 +42,14 @@ impl DataDir {
         self.root.join("raft")
     }
 
+    /// Complete outputs of all runs.
+    pub fn outputs(&self) -> PathBuf {
+        self.root.join("output")
+    }
+
     /// Complete outputs of a run's attempts.
     pub fn run_output(&self, run: u64) -> PathBuf {
-        self.root.join("output").join(run.to_string())
+        self.outputs().join(run.to_string())
     }
 
     /// Complete output of one attempt.
@@ -51,9 +57,14 @@ impl DataDir {
         self.run_output(task.run).join(format!("{}.{attempt}.out", task.index))
     }
 
+    /// Metrics files of all sessions.
+    pub fn all_metrics(&self) -> PathBuf {
+        self.root.join("metrics")
+    }
+
     /// Metrics files of a session's attempts.
     pub fn session_metrics(&self, session: u64) -> PathBuf {
-        self.root.join("metrics").join(session.to_string())
+        self.all_metrics().join(session.to_string())
     }
 
     /// The file behind `$MUSTER_METRICS` of one attempt.
@@ -71,7 +82,27 @@ impl DataDir {
         self.spools().join(format!("{session}.spool"))
     }
 
-    /// Archives of finished runs.
+    /// Blobs, in directories named after the first byte of their digests.
+    pub fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    /// Blobs whose digest begins with this byte.
+    pub fn blobs_of(&self, first: u8) -> PathBuf {
+        self.blobs().join(format!("{first:02x}"))
+    }
+
+    /// One blob.
+    pub fn blob(&self, digest: &BlobDigest) -> PathBuf {
+        self.blobs_of(digest.bytes()[0]).join(digest.to_string())
+    }
+
+    /// Blobs that are not complete.
+    pub fn blobs_incoming(&self) -> PathBuf {
+        self.blobs().join("incoming")
+    }
+
+    /// Archives of finished runs that an earlier muster wrote; now they are blobs.
     pub fn archives(&self) -> PathBuf {
         self.root.join("archive")
     }
@@ -80,6 +111,11 @@ impl DataDir {
     pub fn archive(&self, run: u64, digest: &[u8]) -> PathBuf {
         let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         self.archives().join(format!("{run}.{hex}.mar"))
+    }
+
+    /// Names the cluster that a worker's data is of.
+    pub fn cluster(&self) -> PathBuf {
+        self.root.join("cluster")
     }
 
     /// Muster's own files for test frameworks.

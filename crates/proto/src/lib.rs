@@ -4,6 +4,7 @@
 //! documented; what stands here are the small conversions that every other crate needs.
 //! Nothing here reads a clock, a file or a socket.
 
+pub mod blob;
 pub mod ids;
 pub mod layout;
 pub mod limits;

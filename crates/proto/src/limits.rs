@@ -38,8 +38,20 @@ pub const PAGE_ROWS_MAX: u32 = 1_000;
 pub const PROGRESS_RUNNING_MAX: usize = 8;
 /// Bytes of one output chunk.
 pub const OUTPUT_CHUNK_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a blob in one message.
+pub const BLOB_CHUNK_BYTES_MAX: usize = 256 << 10;
+/// Largest blob.
+pub const BLOB_BYTES_MAX: u64 = 1 << 30;
+/// Shortest time after which a blob that nothing refers to may be removed where coordinators serve, in milliseconds:
+/// what was brought must be referred to before.
+pub const BLOB_UNUSED_MS_MIN: u64 = 600_000;
+/// Blobs asked for, or sent, in one request.
+pub const BLOBS_ASKED_MAX: usize = 8_192;
+/// Parts of outputs that a worker is asked for at the same time: few, because they share a stream with its heartbeats.
+pub const OUTPUT_READS_MAX: usize = 4;
 
 const _: () = {
+    assert!(BLOB_CHUNK_BYTES_MAX < MESSAGE_BYTES_MAX && BLOBS_ASKED_MAX * 64 < MESSAGE_BYTES_MAX);
     assert!(ADD_TASKS_BYTES_MAX + TASK_SPEC_BYTES_MAX < MESSAGE_BYTES_MAX);
     assert!(OUTPUT_HEAD_BYTES_MAX + OUTPUT_TAIL_BYTES_MAX < TASK_SPEC_BYTES_MAX);
     assert!(TASK_NAME_BYTES_MAX < TASK_ITEM_BYTES_MAX && TASK_ITEM_BYTES_MAX < TASK_SPEC_BYTES_MAX);

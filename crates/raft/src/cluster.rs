@@ -175,7 +175,11 @@ impl RaftHandle {
         self.raft().trigger().transfer_leader(target.incarnation).await.map_err(|error| failed(error.to_string()))?;
         let limit = Some(Duration::from_millis(TRANSFER_MS_MAX));
         let led = self.raft().wait(limit).current_leader(target.incarnation, "the hand-over").await;
-        led.map(|_| target.node.clone()).map_err(|error| failed(error.to_string()))
+        led.map(|_| target.node.clone()).map_err(|error| {
+            // It holds all that this node knows of the cluster: nothing for people.
+            tracing::debug!(%error, "the hand-over");
+            failed(format!("it does not lead after {TRANSFER_MS_MAX} ms"))
+        })
     }
 
     /// The voter that leadership can go to: it answers and is not far behind. One that was not heard of yet, because

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_core::state::Stored;
 use muster_core::{Applied, LogPosition, State};
 use muster_proto::Message;
 use muster_proto::v1::LogEntry;
@@ -73,6 +74,10 @@ pub struct RaftStatus {
     pub purged: Option<u64>,
     /// Bytes of an interrupted write that this start cut off the end of the log.
     pub torn_bytes: u64,
+    /// Because of them it does not vote before it has caught up.
+    pub holds_back: bool,
+    /// Votes that it did not give because of that.
+    pub votes_withheld: u64,
 }
 
 /// A running node. Clones are the same node.
@@ -168,7 +173,15 @@ impl RaftHandle {
             snapshot: snapshot.map(|id| id.index()),
             purged: purged.max(now.purged).map(|id| id.index()),
             torn_bytes: *torn_bytes,
+            holds_back: me.restraint.holds_back(),
+            votes_withheld: me.restraint.withheld(),
         }
+    }
+
+    /// What a snapshot of this moment would hold, and the index of the last entry in it.
+    pub fn stored(&self) -> (u64, Stored) {
+        let machine = self.inner.parts.shared.machine.read();
+        (machine.applied.map_or(0, |id| id.index()), machine.state.stored())
     }
 
     /// Returns when the state that [`RaftHandle::read`] gives holds everything that was acknowledged before the call, on

@@ -25,7 +25,7 @@ use crate::log_store::LogStore;
 use crate::peer::client::Peers;
 use crate::peer::formation::{self, Formation, PeerAddress};
 use crate::peer::greeting::Me;
-use crate::peer::{Dial, NoPeers};
+use crate::peer::{Dial, NoPeers, restraint};
 use crate::snapshot_store::SnapshotStore;
 use crate::state_machine::{Shared, StateMachine, blocking};
 use crate::type_config::{Raft, RaftNode};
@@ -218,6 +218,9 @@ pub(crate) async fn start_with(options: RaftOptions, opened: Opened, role: Role)
     };
     match started.await {
         Ok(raft) => {
+            if torn_bytes > 0 {
+                hold_back(&raft, &me, &failure).await?;
+            }
             let formation = form(&raft, &me, &options, role);
             Ok(RaftHandle::new(Parts { raft, me, shared, wal, failure, torn_bytes, formation }))
         }
@@ -228,6 +231,17 @@ pub(crate) async fn start_with(options: RaftOptions, opened: Opened, role: Role)
             Err(error)
         }
     }
+}
+
+/// Something was cut off the log: where others vote, this node does not before it has caught up.
+async fn hold_back(raft: &Raft, me: &Arc<Me>, failure: &Failure) -> Result<(), StartError> {
+    let voters = raft.with_raft_state(|state| state.membership_state.effective().voter_ids().count()).await;
+    if voters.map_err(|error| stopped(failure, error))? > 1 {
+        tracing::warn!("the end of the log was cut off: this node does not vote until it has caught up");
+        me.restraint.begin();
+        tokio::spawn(restraint::watch(me.clone(), raft.clone()));
+    }
+    Ok(())
 }
 
 /// Begins to look for the cluster, beside everything else.
@@ -313,6 +327,8 @@ fn config(options: &RaftOptions) -> Result<Config, StartError> {
         max_in_snapshot_log_to_keep: u64::MAX,
         api_channel_size: Some(limits::PROPOSALS_QUEUED_MAX),
         enable_pre_vote: Some(true),
+        // A follower whose log became shorter does not vote before it has caught up (`peer::restraint`): it may.
+        allow_log_reversion: Some(true),
         backoff: limits::RECONNECT_BACKOFF.into(),
         // Each start is a new term: what was soft state in the last life must not be taken for this one's.
         enable_leader_restore: Some(false),

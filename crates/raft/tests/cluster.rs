@@ -284,3 +284,100 @@ async fn nodes_that_were_told_of_different_clusters_wait_and_say_so() {
     waits(&a, "was told of 3 nodes, a of 2").await;
     waits(&b, "waiting for 1 of 2 other nodes").await;
 }
+
+/// Cuts the end off a node's log, as a disk does that lied about what was on it; the next start finds a record that ends
+/// too early.
+fn cut_log(dir: &std::path::Path, name: &str, bytes: u64) {
+    let log = dir.join(name).join("log");
+    let files = std::fs::read_dir(log).unwrap().map(|file| file.unwrap().path());
+    let newest = files.filter(|path| path.extension().is_some_and(|ext| ext == "wal")).max().expect("a log file");
+    let file = std::fs::File::options().write(true).open(newest).unwrap();
+    file.set_len(file.metadata().unwrap().len() - bytes).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_log_was_cut_elects_nobody_who_may_lack_what_it_had_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let net = Net::new();
+    let mut nodes = three(&net, dir.path()).await;
+    let first = leader(&nodes).await;
+    let before = propose(&nodes[first].raft, 0).await.expect("acknowledged");
+    for node in &nodes {
+        applied(node, before).await;
+    }
+    // One node is away while a last entry is acknowledged by the two others.
+    let away = nodes.remove((first + 1) % 3);
+    let away_name = away.name.clone();
+    away.stop().await;
+    let first = leader(&nodes).await;
+    let last = propose(&nodes[first].raft, 1).await.expect("acknowledged by two of three");
+    applied(&nodes[1 - first], last).await;
+    let cut_name = nodes[1 - first].name.clone();
+    let whole_name = nodes[first].name.clone();
+    for node in nodes.drain(..) {
+        node.stop().await;
+    }
+    cut_log(dir.path(), &cut_name, 100);
+    let others =
+        |name: &str| ["a", "b", "c"].into_iter().filter(|peer| *peer != name).map(str::to_owned).collect::<Vec<_>>();
+    let mut back = Vec::new();
+    for name in [&away_name, &cut_name] {
+        let peers = others(name);
+        let peers: Vec<&str> = peers.iter().map(String::as_str).collect();
+        back.push(Node::start(&net, dir.path(), name, &peers).await);
+    }
+    let cut = back[1].raft.clone();
+    assert!(cut.status().torn_bytes > 0 && cut.status().holds_back, "{:?}", cut.status());
+    assert!(cut.status().last_log < last, "the acknowledged entry is gone here");
+    let asked = async {
+        while cut.status().votes_withheld < 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), asked).await.expect("the other one stands for election");
+    assert!(
+        back.iter().all(|node| !node.raft.leadership().borrow().is_leader),
+        "the two must not lead without the third"
+    );
+
+    let peers = others(&whole_name);
+    let peers: Vec<&str> = peers.iter().map(String::as_str).collect();
+    back.push(Node::start(&net, dir.path(), &whole_name, &peers).await);
+    let led = leader(&back).await;
+    back[led].raft.fresh().await.expect("it leads");
+    assert!(back[led].raft.read(|state| state.run_by_id("run-1").is_some()), "what was acknowledged is there");
+    applied(&back[1], last).await;
+    let votes_again = async {
+        while cut.status().holds_back {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), votes_again).await.expect("it has caught up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_were_all_cut_elect_the_longest_log_once_all_are_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let net = Net::new();
+    let mut nodes = three(&net, dir.path()).await;
+    let first = leader(&nodes).await;
+    let mut last = 0;
+    for n in 0..5 {
+        last = propose(&nodes[first].raft, n).await.expect("acknowledged");
+    }
+    for node in &nodes {
+        applied(node, last).await;
+    }
+    for node in nodes.drain(..) {
+        node.stop().await;
+    }
+    for name in ["a", "b", "c"] {
+        // A few bytes of a write that was under way.
+        cut_log(dir.path(), name, 3);
+    }
+    let nodes = three(&net, dir.path()).await;
+    assert!(nodes.iter().all(|node| node.raft.status().torn_bytes > 0));
+    let led = leader(&nodes).await;
+    propose(&nodes[led].raft, 9).await.expect("the cluster works again");
+    assert!(nodes[led].raft.read(|state| state.run_by_id("run-3").is_some()));
+}

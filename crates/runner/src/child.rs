@@ -5,8 +5,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -54,12 +55,24 @@ impl Process {
 
     /// Waits for its end. If the keeper is gone, nobody wants to know of it any more: it is killed.
     pub(crate) fn end(&mut self, runner: &Runner) -> io::Result<End> {
+        self.end_within(runner, None)
+    }
+
+    /// The same; it is killed as well when it takes longer than this.
+    pub(crate) fn end_within(&mut self, runner: &Runner, time_max: Option<Duration>) -> io::Result<End> {
+        let until = time_max.map(|time_max| Instant::now() + time_max);
         loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let left = left.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
             let mut fds = [
                 PollFd::from_borrowed_fd(self.fd(), PollFlags::IN),
                 PollFd::from_borrowed_fd(runner.link().fd(), PollFlags::RDHUP),
             ];
-            match poll(&mut fds, None) {
+            match poll(&mut fds, left.as_ref()) {
+                Ok(0) => {
+                    self.kill();
+                    return self.wait();
+                }
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }

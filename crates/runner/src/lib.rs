@@ -16,6 +16,8 @@ mod printed;
 mod protocol;
 mod runner;
 mod stream;
+#[cfg(test)]
+mod testing;
 
 use std::process::ExitCode;
 

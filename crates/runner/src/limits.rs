@@ -18,6 +18,8 @@ pub(crate) const PANIC_SEARCH_BYTES_MAX: u64 = 256 << 10;
 pub(crate) const TAIL_BYTES_MAX: u64 = 256 << 10;
 /// A line of a process's output that is longer than this is no line of the harness.
 pub(crate) const LINE_BYTES_MAX: usize = 64 << 10;
+/// A failed test that runs again, only for its output, is killed after so long. The keeper has no limit for it any more.
+pub(crate) const AGAIN_MAX: Duration = Duration::from_secs(60);
 /// Output of a test that is alone in its process is freed of what the harness adds if it is no longer than this.
 pub(crate) const TRIM_BYTES_MAX: u64 = 1 << 20;
 /// Once so much of what was printed is accounted for, its space on the disk is given back.

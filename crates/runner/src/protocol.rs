@@ -1,5 +1,9 @@
 //! What the keeper and this runner say to one another, as `docs/runner-protocol.md` has it.
 
+use std::path::Path;
+use std::{fs, io};
+
+use muster_frameworks::described;
 use muster_frameworks::programs;
 use serde::{Deserialize, Serialize};
 
@@ -124,9 +128,50 @@ pub(crate) struct Program {
     pub(crate) dialect: String,
 }
 
+impl Program {
+    /// The program itself, where this only says in which directory it is described.
+    pub(crate) fn described(self) -> Result<Self, String> {
+        let dir = match self.argv.first() {
+            Some(dir) if self.dialect == described::DIALECT => Path::new(dir),
+            _ => return Ok(self),
+        };
+        let path = described::path(dir, &self.name);
+        let read = fs::read(&path).and_then(|text| serde_json::from_slice(&text).map_err(io::Error::other));
+        let program: Self =
+            read.map_err(|error| format!("program {} is not to be found in {}: {error}", self.name, path.display()))?;
+        if program.name != self.name {
+            return Err(format!("{} is about program {}, not {}", path.display(), program.name, self.name));
+        }
+        Ok(program)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use muster_proto::v1::TestProgram;
+
     use super::*;
+
+    #[test]
+    fn a_program_that_is_described_elsewhere_is_read_there_and_no_other_in_its_place() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let place = dir.path().to_str().expect("text").to_owned();
+        let stands_in = |name: &str| Program {
+            name: name.into(),
+            argv: vec![place.clone()],
+            dialect: described::DIALECT.into(),
+            ..Program::default()
+        };
+        let program = TestProgram { name: "a/b".into(), argv: vec!["/x".into()], ..TestProgram::default() };
+        described::describe(dir.path(), &program).expect("writable");
+        assert_eq!(stands_in("a/b").described().expect("described").argv, ["/x"]);
+        let missing = stands_in("c").described().expect_err("it is not");
+        assert!(missing.contains("program c is not to be found"), "{missing}");
+        fs::rename(described::path(dir.path(), "a/b"), described::path(dir.path(), "c")).expect("ours");
+        assert!(stands_in("c").described().expect_err("another's").contains("about program a/b"));
+        let itself = Program { argv: vec!["/y".into()], dialect: "go".into(), ..Program::default() };
+        assert_eq!(itself.clone().described(), Ok(itself));
+    }
 
     #[test]
     fn what_the_keeper_says_is_read_with_what_is_unknown() {

@@ -1,5 +1,7 @@
 //! The runner's one loop: ask for tests, execute them, say how they ended.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::env;
 use std::ffi::OsString;
 use std::io;
@@ -7,11 +9,11 @@ use std::path::PathBuf;
 
 use muster_frameworks::adapter::Dialect;
 
-use crate::libtest::{Libtest, execute_by_exit_code};
+use crate::libtest::{Libtest, execute_by_exit_code, not_here};
 use crate::limits::BATCH_ITEMS_MAX;
 use crate::link::Link;
 use crate::printed::Printed;
-use crate::protocol::{Batch, Say, TestResult, Told};
+use crate::protocol::{Batch, Item, Say, TestResult, Told};
 use crate::{adapter, go};
 
 /// Variables for this process that no test may see.
@@ -68,6 +70,13 @@ impl Runner {
             };
             let Batch { items, program, alone } = batch;
             let program = program.ok_or_else(|| io::Error::other("the tests are of no program that is known"))?;
+            let program = match program.described() {
+                Ok(program) => program,
+                Err(why) => {
+                    self.none_is_here(&items, &why)?;
+                    continue;
+                }
+            };
             if let Some(dialect) = Dialect::read(&program.dialect) {
                 adapter::execute(self, &program, &dialect, alone, items)?;
                 continue;
@@ -79,6 +88,28 @@ impl Runner {
                 other => return Err(io::Error::other(format!("program {}: no dialect {other:?}", program.name))),
             }
         }
+    }
+
+    /// None of these can be executed here.
+    fn none_is_here(&mut self, items: &[Item], why: &str) -> io::Result<()> {
+        for item in items {
+            self.begins(item.token)?;
+            self.ended(not_here(item, why))?;
+        }
+        Ok(())
+    }
+
+    /// Tests by their names. Where two have the same, nobody could tell how each of them ended: the other is not here.
+    pub(crate) fn by_name(&mut self, items: Vec<Item>) -> io::Result<BTreeMap<String, Item>> {
+        let (mut named, mut twins) = (BTreeMap::new(), Vec::new());
+        for item in items {
+            match named.entry(item.name().to_owned()) {
+                Entry::Vacant(place) => drop(place.insert(item)),
+                Entry::Occupied(_) => twins.push(item),
+            }
+        }
+        self.none_is_here(&twins, "another test of its batch has the same name")?;
+        Ok(named)
     }
 
     /// A test begins.

@@ -42,6 +42,9 @@ pub enum WorkerError {
         /// How many.
         attempts: usize,
     },
+    /// What an earlier session left cannot be settled: something of it may still run.
+    #[error("what an earlier session of this worker left cannot be settled: {0}")]
+    LeftOver(crate::recover::RecoverError),
     /// The machine does not tell what this process is.
     #[error("cannot tell who this process is: {0}")]
     Identity(io::Error),

@@ -25,9 +25,23 @@ pub enum Liveness {
 /// # Errors
 /// `/proc` cannot be read.
 pub fn own_identity() -> io::Result<ProcessIdentity> {
-    let pid = std::process::id();
-    let stat = procfs::stat(pid as i32)?.ok_or_else(|| io::Error::other("this process is not in /proc"))?;
-    Ok(ProcessIdentity { boot_id: boot_id()?, pid, start_ticks: stat.start_ticks, pid_namespace: pid_namespace()? })
+    identity_of(std::process::id())
+}
+
+/// The process that has this number now.
+///
+/// # Errors
+/// There is none, or `/proc` cannot be read.
+pub fn identity_of(pid: u32) -> io::Result<ProcessIdentity> {
+    let gone = || io::Error::new(io::ErrorKind::NotFound, format!("there is no process {pid}"));
+    let stat = procfs::stat(i32::try_from(pid).map_err(|_| gone())?)?.ok_or_else(gone)?;
+    Ok(ProcessIdentity {
+        boot_id: boot_id()?,
+        pid,
+        start_ticks: stat.start_ticks,
+        pid_namespace: pid_namespace()?,
+        ..Default::default()
+    })
 }
 
 /// Whether the process that `identity` was taken from is still there.

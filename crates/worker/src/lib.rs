@@ -15,15 +15,18 @@ mod frames;
 mod identity;
 mod keeper;
 mod keeper_client;
+mod left_over;
 mod leftovers;
 pub mod limits;
 mod main_loop;
 mod metrics;
 mod oom;
+mod outputs;
 mod procfs;
 mod recover;
 mod report;
 mod resources;
+mod retention;
 mod session;
 mod signals;
 mod spool;
@@ -36,7 +39,7 @@ use muster_proto::v1::{KeyValue, Prepare, Resource, RunnersEnded};
 use tokio::sync::oneshot;
 
 pub use error::WorkerError;
-pub use identity::{Liveness, is_of_another_boot, own_identity, process_is_alive};
+pub use identity::{Liveness, identity_of, is_of_another_boot, own_identity, process_is_alive};
 pub use keeper::keeper_main;
 pub use main_loop::run;
 pub use recover::{RecoverError, SpoolRecovery, discard_spool, recover_spool};
@@ -58,6 +61,9 @@ pub struct WorkerConfig {
     pub resources: Vec<Resource>,
     /// Where outputs, metrics and spools go.
     pub data: DataDir,
+    /// The data directory is this worker's alone, and no coordinator's: the worker itself settles what its earlier
+    /// sessions left there, and bounds what it keeps.
+    pub own_data: bool,
     /// Program and first arguments of a keeper, such as `[current_exe, "keeper"]`.
     pub keeper_command: Vec<OsString>,
     /// Program and first arguments of muster's own runner, such as `[current_exe, "runner"]`.

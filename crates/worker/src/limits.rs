@@ -51,6 +51,18 @@ pub(crate) const METRICS_READ_BYTES_MAX: u64 = METRICS_BYTES_MAX as u64;
 pub(crate) const METRICS_BAD_LINES_QUOTED_MAX: usize = 3;
 /// Between two attempts to remove a control group whose processes were killed.
 pub(crate) const CGROUP_LOOK_MS: u64 = 2;
+/// Outputs of runs that are over, which a worker keeps for those who may still read them.
+pub(crate) const KEPT_BYTES_MAX: u64 = 10 << 30;
+/// How long it keeps them, in seconds.
+pub(crate) const KEPT_S_MAX: u64 = 7 * 24 * 60 * 60;
+/// Distance of the looks at what is kept, in milliseconds.
+pub(crate) const KEPT_LOOK_MS: u64 = 300_000;
+/// Reports of earlier sessions in one message.
+pub(crate) const LEFT_OVER_BYTES_MAX: usize = 1 << 20;
+/// Parts of outputs that are read at the same time for those who ask; the coordinator asks for no more at once.
+pub(crate) const OUTPUT_READS_MAX: usize = muster_proto::limits::OUTPUT_READS_MAX;
+/// Bytes of one part of an output.
+pub(crate) const OUTPUT_PART_BYTES_MAX: usize = muster_proto::limits::OUTPUT_CHUNK_BYTES_MAX;
 /// With less space than this on the disk of the outputs, a failure may be the disk's.
 pub(crate) const OUTPUT_DISK_FREE_BYTES_MIN: u64 = 64 << 10;
 /// Largest frame between the keeper and a runner.
@@ -78,12 +90,21 @@ pub(crate) const RUNNER_PRINTED_BYTES_MAX: u64 = 64 << 20;
 /// Longest path of a unix socket that every system takes.
 pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 100;
 
+/// Names of the tests of a batch, unless there is only one. They go to a program in its arguments, those of Go in a single
+/// one, of which the system takes 128 KiB.
+pub(crate) const RUNNER_BATCH_ITEM_BYTES_MAX: usize = 64 << 10;
+/// A batch whose tests are known to be over sooner than this is not divided: it would cost more starts than it gains.
+pub(crate) const RUNNER_BATCH_US_MIN: u64 = 20_000;
+
 const _: () = {
     assert!(RUNNER_PROPERTIES_BYTES_MAX + 3 * muster_proto::limits::MESSAGE_TEXT_BYTES_MAX < SPOOL_RECORD_BYTES_MAX);
     assert!(RUNNER_FRAME_BYTES_MAX < RUNNER_BACKLOG_BYTES_MAX);
+    assert!(RUNNER_BATCH_ITEM_BYTES_MAX * 8 < RUNNER_FRAME_BYTES_MAX);
     assert!(TASK_SPEC_BYTES_MAX + MESSAGE_BYTES_MAX < FRAME_BYTES_MAX);
     assert!(FRAME_BYTES_MAX < KEEPER_BACKLOG_BYTES_MAX);
     assert!(SPOOL_RECORD_BYTES_MAX as u64 * 4 <= SPOOL_BYTES_MAX);
     assert!(RECONNECT_MS_MIN < RECONNECT_MS_MAX && KILL_AGAIN_MS < KILL_AGAIN_MS_MAX);
+    assert!(LEFT_OVER_BYTES_MAX + SPOOL_RECORD_BYTES_MAX < MESSAGE_BYTES_MAX);
+    assert!(KEPT_BYTES_MAX >= OUTPUT_BYTES_MAX && KEPT_LOOK_MS < KEPT_S_MAX * 1_000);
     assert!(SURVIVORS_SETTLE_MS < WATCH_MS);
 };

@@ -6,14 +6,15 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use muster_core::agent::{Agent, Input};
-use muster_proto::v1::{RegisterWorker, keeper_event};
+use muster_proto::v1::{OutputPart, RegisterWorker, coordinator_message, keeper_event, worker_message};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use crate::error::WorkerError;
 use crate::identity::own_identity;
-use crate::limits::{SHUTDOWN_MS_MAX, SLOTS_MAX};
+use crate::left_over::LeftOvers;
+use crate::limits::{KEPT_LOOK_MS, SHUTDOWN_MS_MAX, SLOTS_MAX};
 use crate::report::Composed;
 use crate::session::{End, Session};
 use crate::uplink::{LinkEvent, Uplink};
@@ -24,6 +25,8 @@ enum Event {
     Link(LinkEvent),
     Keeper(io::Result<Vec<keeper_event::Kind>>),
     Composed(Result<Vec<Composed>, tokio::task::JoinError>),
+    OutputRead(OutputPart),
+    Look,
     Control(Control),
     Tick,
     Shutdown,
@@ -43,6 +46,8 @@ struct Outside<F> {
     control: mpsc::Receiver<Control>,
     /// Nobody will ask for anything more.
     control_closed: bool,
+    /// When to look at what is kept.
+    looks: tokio::time::Interval,
 }
 
 /// Executes what the cluster behind `channels`, one for each coordinator, leases to this worker, until `shutdown`.
@@ -65,12 +70,16 @@ pub async fn run(
     if channels.is_empty() {
         return Err(WorkerError::Config("no coordinator to dial".into()));
     }
+    let mut left = settle(&config).await?;
     let mut uplink = Uplink::new(channels);
     let stopping = Stopping { shutdown: Box::pin(shutdown), overdue_at: None };
-    let mut outside = Outside { stopping, control, control_closed: false };
+    let looks = tokio::time::interval(Duration::from_millis(KEPT_LOOK_MS));
+    let mut outside = Outside { stopping, control, control_closed: false, looks };
     loop {
-        let mut session = Session::new(&config, Agent::new(hello(&config)?));
-        match run_session(&mut session, &mut uplink, &mut outside).await {
+        let mut session = Session::new(&config, Agent::new(hello(&config)?), std::mem::take(&mut left));
+        let ended = run_session(&mut session, &mut uplink, &mut outside).await;
+        left = std::mem::take(&mut session.left);
+        match ended {
             Ok(End::Over(reason)) => {
                 tracing::warn!("the session is over: {reason}");
                 uplink.redial();
@@ -88,8 +97,22 @@ pub async fn run(
     }
 }
 
+/// What earlier sessions left, where that is the worker's own affair.
+async fn settle(config: &WorkerConfig) -> Result<LeftOvers, WorkerError> {
+    if !config.own_data {
+        return Ok(LeftOvers::default());
+    }
+    let data = config.data.clone();
+    match tokio::task::spawn_blocking(move || LeftOvers::settle(&data)).await {
+        Ok(settled) => settled,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
 /// A new nonce makes a new session.
 fn hello(config: &WorkerConfig) -> Result<RegisterWorker, WorkerError> {
+    let mut process = own_identity().map_err(WorkerError::Identity)?;
+    process.data_dir = config.data.root().as_os_str().as_encoded_bytes().to_vec().into();
     Ok(RegisterWorker {
         name: config.name.clone(),
         nonce: rand::random(),
@@ -97,7 +120,7 @@ fn hello(config: &WorkerConfig) -> Result<RegisterWorker, WorkerError> {
         leases_max: config.slots.saturating_add(config.queue),
         labels: config.labels.clone(),
         resources: config.resources.clone(),
-        process: Some(own_identity().map_err(WorkerError::Identity)?),
+        process: Some(process),
     })
 }
 
@@ -112,9 +135,22 @@ async fn run_session<F: Future<Output = ()>>(
     loop {
         match next_event(session, uplink, outside).await {
             Event::Link(LinkEvent::Connected) => session.feed(Input::Connected),
-            Event::Link(LinkEvent::Said(said)) => session.feed(Input::Message(said)),
+            Event::Link(LinkEvent::Said(coordinator_message::Kind::ReadOutput(asked))) => {
+                if let Some(refused) = session.outputs.begin(asked) {
+                    send_part(uplink, refused);
+                }
+            }
+            Event::OutputRead(part) => send_part(uplink, part),
+            Event::Link(LinkEvent::Said(said)) => {
+                if let coordinator_message::Kind::Welcome(welcome) = &said {
+                    session.cluster.clone_from(&welcome.cluster);
+                }
+                session.feed(Input::Message(said));
+            }
+            Event::Look => session.look_at_what_is_kept(),
             Event::Link(LinkEvent::Lost(reason)) => {
                 tracing::debug!("the stream to the coordinator is gone: {reason}");
+                session.outputs.forget();
                 session.feed(Input::Disconnected);
             }
             Event::Link(LinkEvent::Refused(status)) => return Err(WorkerError::Refused(status.message().to_owned())),
@@ -143,6 +179,15 @@ async fn run_session<F: Future<Output = ()>>(
     }
 }
 
+/// Answers go the way of everything else. One that finds no room there is not missed: the stream does not move, and
+/// whoever asked gives up with it.
+fn send_part(uplink: &Uplink, part: OutputPart) {
+    let id = part.id;
+    if !uplink.send(worker_message::Kind::OutputPart(part)) {
+        tracing::debug!(id, "a part of an output is not sent: the stream does not move");
+    }
+}
+
 /// Waits for the next event. Everything it waits for may be dropped and asked again.
 async fn next_event<F: Future<Output = ()>>(
     session: &mut Session<'_>,
@@ -153,6 +198,7 @@ async fn next_event<F: Future<Output = ()>>(
         session.agent.next_wakeup_ms().map(|at| Duration::from_millis(at.saturating_sub(clock::boottime_ms())));
     let keeper = &mut session.keeper;
     let composing = &mut session.composing;
+    let outputs = &mut session.outputs;
     let keeper_events = async {
         match keeper {
             Some(keeper) => keeper.events().await,
@@ -165,7 +211,7 @@ async fn next_event<F: Future<Output = ()>>(
             None => std::future::pending().await,
         }
     };
-    let Outside { stopping, control, control_closed } = outside;
+    let Outside { stopping, control, control_closed, looks } = outside;
     let control = async {
         if !*control_closed {
             match control.recv().await {
@@ -199,6 +245,8 @@ async fn next_event<F: Future<Output = ()>>(
         events = keeper_events => Event::Keeper(events),
         batch = composed => Event::Composed(batch),
         event = uplink.next() => Event::Link(event),
+        _ = looks.tick() => Event::Look,
+        part = outputs.next() => Event::OutputRead(part),
         asked = control => Event::Control(asked),
         () = tick => Event::Tick,
     }

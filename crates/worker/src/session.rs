@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use muster_core::agent::{Action, Agent, Input};
 use muster_proto::v1::{
     Acknowledge, EndRunners, Forget, KeeperExited, Lease, Prepare, Renew, RunContext, RunDrained, RunnersEnded, Start,
-    Stop, StopCause, keeper_event, keeper_request,
+    Stop, StopCause, keeper_event, keeper_request, worker_message,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -18,9 +18,12 @@ use muster_frameworks::{BATCH_PLUGIN, pytest};
 use crate::error::WorkerError;
 use crate::keeper::Options;
 use crate::keeper_client::{KeeperClient, Learned};
+use crate::left_over::LeftOvers;
 use crate::leftovers::{self, Marks};
 use crate::limits::{KEEPER_DEATHS_MAX, KEEPER_KILLED_MS_MAX, OUTPUT_BYTES_MAX};
+use crate::outputs::OutputReads;
 use crate::report::{self, Composed};
+use crate::retention::Keep;
 use crate::uplink::Uplink;
 use crate::{Control, WorkerConfig, cgroup, clock, recover, spool};
 
@@ -46,6 +49,12 @@ pub(crate) struct Session<'a> {
     pub(crate) composing: Option<JoinHandle<Vec<Composed>>>,
     /// Tokens of attempts that left a metrics file.
     metrics_files: BTreeSet<u64>,
+    /// Of earlier sessions, until this one is welcome.
+    pub(crate) left: LeftOvers,
+    /// Cluster of the last welcome.
+    pub(crate) cluster: String,
+    /// For those who read outputs.
+    pub(crate) outputs: OutputReads,
     /// Longest grace of any attempt so far.
     pub(crate) grace_ms_max: u64,
     /// Asked for before there was a keeper.
@@ -55,7 +64,7 @@ pub(crate) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub(crate) fn new(config: &'a WorkerConfig, agent: Agent) -> Self {
+    pub(crate) fn new(config: &'a WorkerConfig, agent: Agent, left: LeftOvers) -> Self {
         Self {
             config,
             agent,
@@ -66,6 +75,9 @@ impl<'a> Session<'a> {
             to_compose: Vec::new(),
             composing: None,
             metrics_files: BTreeSet::new(),
+            left,
+            cluster: String::new(),
+            outputs: OutputReads::new(config.data.clone()),
             grace_ms_max: 0,
             to_prepare: Vec::new(),
             prepared: BTreeMap::new(),
@@ -82,14 +94,16 @@ impl<'a> Session<'a> {
         while let Some(action) = self.agent.next_action() {
             match action {
                 Action::Send(message) => {
-                    if !uplink.send(message) {
+                    if !self.say(uplink, message) {
                         tracing::warn!("the coordinator does not read what this worker sends: dialling again");
+                        self.outputs.forget();
                         uplink.redial();
                         self.feed(Input::Disconnected);
                     }
                 }
                 Action::Reconnect => {
                     tracing::warn!("the coordinator does not answer: dialling again");
+                    self.outputs.forget();
                     uplink.redial();
                 }
                 Action::OpenSession { session } => self.open(session)?,
@@ -119,8 +133,19 @@ impl<'a> Session<'a> {
         Ok(None)
     }
 
+    /// Before the hello comes what earlier sessions left.
+    fn say(&self, uplink: &Uplink, message: worker_message::Kind) -> bool {
+        let is_hello = matches!(message, worker_message::Kind::Hello(_));
+        let left = self.left.messages.iter().filter(|_| is_hello).cloned().map(worker_message::Kind::LeftOver);
+        left.chain([message]).all(|message| uplink.send(message))
+    }
+
     fn open(&mut self, session: u64) -> Result<(), WorkerError> {
         let data = &self.config.data;
+        if self.config.own_data {
+            let failed = |source| WorkerError::Directory { path: data.root().into(), source };
+            self.left.welcomed(data, &self.cluster).map_err(failed)?;
+        }
         for path in [data.spools(), data.session_metrics(session)] {
             std::fs::create_dir_all(&path).map_err(|source| WorkerError::Directory { path, source })?;
         }
@@ -151,6 +176,19 @@ impl<'a> Session<'a> {
         }
         self.feed(Input::KeeperReady);
         Ok(())
+    }
+
+    /// Removes what is too old or too much of what runs that are over left, beside everything else.
+    pub(crate) fn look_at_what_is_kept(&self) {
+        if !self.config.own_data {
+            return;
+        }
+        let (data, runs, session) = (self.config.data.clone(), self.agent.runs(), self.agent.session());
+        tokio::task::spawn_blocking(move || match Keep::default().sweep(&data, SystemTime::now(), &runs, session) {
+            Ok(removed) if removed.runs > 0 => tracing::info!(?removed, "outputs of runs that are over were removed"),
+            Ok(_) => {}
+            Err(error) => tracing::error!("outputs of runs that are over cannot be removed: {error}"),
+        });
     }
 
     /// The process around this worker asks for something.

@@ -8,14 +8,18 @@ use muster_proto::Bytes;
 use muster_proto::v1::{KeeperExited, Outcome, RunContext, RunnerSpec, Start, StopCause, TestProgram, keeper_request};
 use support::Keeper;
 
-/// A keeper that has learned a run with two programs, `a` and `b`; the tests of a group of `b` run together.
+/// A keeper that has learned a run with two programs, `a` and `b`, and what stands for all others; the tests of a group of
+/// all but `a` run together.
 fn keeper(slots: u32) -> Keeper {
-    let mut keeper = Keeper::start(slots);
+    told(Keeper::start(slots))
+}
+
+fn told(mut keeper: Keeper) -> Keeper {
     let argv = [env!("CARGO_BIN_EXE_muster-test-runner"), "batch"];
-    let program = |name: &str| TestProgram { name: name.into(), together: name == "b", ..Default::default() };
+    let program = |name: &str| TestProgram { name: name.into(), together: name != "a", ..Default::default() };
     let runner = RunnerSpec {
         argv: argv.map(|arg| Bytes::from(arg.to_owned())).to_vec(),
-        programs: ["a", "b"].map(program).to_vec(),
+        programs: ["a", "b", ""].map(program).to_vec(),
         ..Default::default()
     };
     let context = RunContext { runner: Some(runner), ..keeper.context(&[("PATH", "/usr/bin:/bin")]) };
@@ -46,6 +50,17 @@ fn a_batch_is_of_one_program_and_smaller_towards_the_end() {
     let expected = [of_a(4), of_a(4), "\"b\" of 1 shared".into(), of_a(4), of_a(4), of_a(1), of_a(1)];
     assert_eq!(batches, expected);
     assert!(ends.values().all(|end| (end.reported(), end.wall_us) == (Outcome::Passed, 7)));
+}
+
+#[test]
+fn tests_of_programs_that_come_later_go_to_what_stands_for_them_under_their_own_names() {
+    let mut keeper = keeper(1);
+    let of = |group, token, item: &str| Start { group, ..test(&keeper, token, item) };
+    let starts = vec![of(0, 1, "x 1"), of(0, 2, "y 2"), of(0, 3, "x 3"), of(9, 4, "z 4"), of(9, 5, "z 5")];
+    let ends = run_all(&mut keeper, starts);
+    let batches: Vec<&str> = ends.values().map(|end| end.message.splitn(3, ' ').nth(2).unwrap_or_default()).collect();
+    let (x, z) = ("\"x\" of 2 shared", "\"z\" of 2 shared");
+    assert_eq!(batches, [x, "\"y\" of 1 shared", x, z, z], "of one program each, and a group whole");
 }
 
 #[test]
@@ -81,6 +96,26 @@ fn who_runs_too_long_takes_the_blame_and_not_who_is_in_flight_beside_it() {
     assert_eq!((ends[&1].reported(), ends[&1].suspect), (Outcome::Preempted, false));
     assert_eq!((ends[&2].reported(), ends[&2].cause()), (Outcome::Unspecified, StopCause::Timeout));
     assert_eq!([3, 4].map(|token| ends[&token].reported()), [Outcome::Passed; 2]);
+}
+
+#[test]
+fn a_test_that_floods_its_own_output_is_stopped_and_the_rest_of_its_batch_goes_on() {
+    let mut keeper = told(Keeper::start_with(1, &["--output-bytes-max", "100000"]));
+    let starts = ["a flood", "a 2", "a 3"].iter().zip(1..).map(|(item, token)| test(&keeper, token, item)).collect();
+    let ends = run_all(&mut keeper, starts);
+    assert_eq!((ends[&1].cause(), ends[&1].output_bytes), (StopCause::OutputLimit, 200_000));
+    assert_eq!([2, 3].map(|token| ends[&token].reported()), [Outcome::Passed; 2]);
+}
+
+#[test]
+fn a_batch_that_did_not_come_through_is_handed_over_again_whole() {
+    let mut keeper = keeper(1);
+    let starts = ["a lose", "a 2", "a 3", "a 4", "a 5"].iter().zip(1..);
+    let starts = starts.map(|(item, token)| test(&keeper, token, item)).collect();
+    let ends = run_all(&mut keeper, starts);
+    assert!(ends.values().all(|end| end.reported() == Outcome::Passed));
+    let processes: std::collections::BTreeSet<_> = ends.values().map(|end| end.message.split(' ').nth(1)).collect();
+    assert_eq!(processes.len(), 1, "{ends:?}");
 }
 
 #[test]

@@ -82,6 +82,17 @@ pub(crate) struct NodesArgs {}
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Example:
+  muster gc
+  muster gc --cluster ci-1:8080 --unused-for 1h")]
+pub(crate) struct GcArgs {
+    /// Where coordinators serve: only what nobody brought or asked for in this time, or since they started
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = crate::report::duration::parse)]
+    pub(crate) unused_for: std::time::Duration,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Example:
   muster admin --cluster ci-1:8080 add-node ci-4:8080
   muster admin --cluster ci-1:8080 transfer-leader node-2")]
 pub(crate) struct AdminArgs {

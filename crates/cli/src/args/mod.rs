@@ -2,6 +2,8 @@
 
 pub(crate) mod cluster;
 pub(crate) mod identity;
+pub(crate) mod local_cluster;
+pub(crate) mod needs;
 pub(crate) mod pytest;
 pub(crate) mod read;
 pub(crate) mod run;
@@ -90,6 +92,10 @@ pub(crate) enum Command {
     Why(WhyArgs),
     /// List the workers
     Workers(WorkersArgs),
+    /// Give a worker no new tasks; those that run may end
+    Drain(needs::DrainArgs),
+    /// Give a worker that drains tasks again
+    Undrain(needs::UndrainArgs),
     /// Show how the coordinator is
     Status(StatusArgs),
     /// Be a coordinator of a cluster, or the only one
@@ -104,6 +110,10 @@ pub(crate) enum Command {
     Certs(identity::CertsArgs),
     /// Make and revoke tokens that let people call coordinators
     Token(identity::TokenArgs),
+    /// Remove archives and other blobs that nothing refers to any more
+    Gc(cluster::GcArgs),
+    /// A cluster of real processes on this machine: start, kill, check, end
+    Cluster(local_cluster::ClusterArgs),
     /// Measure muster on this machine, each figure beside its floor
     Bench(crate::cmd::bench::BenchArgs),
     /// Print a completion script for a shell

@@ -40,7 +40,8 @@ pub(crate) struct RunsArgs {
 Example:
   muster tasks last
   muster tasks k3m9 --result failed --result crashed
-  muster tasks k3m9 --state pending --output json")]
+  muster tasks k3m9 --state pending --output json
+  muster tasks k3m9 --state leased --worker w3")]
 pub(crate) struct TasksArgs {
     /// Id of the run, the beginning of it, or `last`
     #[arg(value_name = "RUN")]
@@ -54,6 +55,9 @@ pub(crate) struct TasksArgs {
     /// Only names that contain this
     #[arg(long, value_name = "TEXT")]
     pub(crate) name: Option<String>,
+    /// Only those that this worker holds, or had an attempt of
+    #[arg(long, value_name = "WORKER")]
+    pub(crate) worker: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
+use super::needs::Need;
 use super::pytest::PytestArgs;
 use crate::environment::{ALLOWED_BY_DEFAULT, EnvOption, SECRET_BY_DEFAULT};
 use crate::limits::SLOTS_MAX;
@@ -111,6 +112,9 @@ pub(crate) struct Policy {
     /// Before other runs with a lower one
     #[arg(long, value_name = "N", default_value = "0", allow_negative_numbers = true)]
     pub(crate) priority: i32,
+    /// Only on workers that have this: labels, and of `gpu` and `memory_mib` an amount for each task
+    #[arg(long, value_name = "K=V,K=V", value_delimiter = ',', value_parser = Need::parse)]
+    pub(crate) needs: Vec<Need>,
 }
 
 /// What a process that hosts offers.

@@ -60,7 +60,7 @@ async fn close(client: &Client, run_id: &str) -> Result<(), ClientError> {
         return Ok(());
     }
     let tasks = run.ledger.map_or(0, |ledger| ledger.selected);
-    let seal = SealRun { run_id: run_id.to_owned(), tasks: u32::try_from(tasks).unwrap_or(u32::MAX) };
+    let seal = SealRun { run_id: run_id.to_owned(), tasks: u32::try_from(tasks).unwrap_or(u32::MAX), partial: false };
     match client.seal(seal).await {
         Ok(_) => Ok(()),
         // Its client goes on submitting, and seals it itself.

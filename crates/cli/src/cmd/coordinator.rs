@@ -21,7 +21,7 @@ use crate::args::cluster::{CoordinatorArgs, state_dir};
 use crate::exit_code::{CommandResult, Failure, OK};
 use crate::host::access;
 use crate::host::cluster::address;
-use crate::host::hosting::Recovery;
+use crate::host::hosting::Neighbours;
 use crate::host::lock::{self, Tried};
 use crate::host::{Place, files};
 use crate::limits::HAND_OVER_MAX;
@@ -67,7 +67,8 @@ pub(crate) async fn coordinator(context: &Context, args: &CoordinatorArgs) -> Co
     let access = access.map_err(|error| Failure::cluster(error.to_string()))?;
     config.channels = Some(Arc::new(ToNodes(access)));
     config.guard = guard;
-    let started = muster_coordinator::start(raft.clone(), config, Arc::new(Recovery::new(place.data.clone()))).await;
+    config.remote_outputs = true;
+    let started = muster_coordinator::start(raft.clone(), config, Arc::new(Neighbours)).await;
     let coordinator = started.map_err(|error| Failure::cluster(error.to_string()))?;
     let serving = tokio::spawn(coordinator.serve(incoming));
     say(context, &format!("node {} listens on {listen} · data in {}", args.node_id, place.data.root().display()));

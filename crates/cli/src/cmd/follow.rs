@@ -5,15 +5,16 @@ use std::sync::Arc;
 use futures::StreamExt;
 use muster_client::{ClientError, RetryPolicy, watch_run};
 use muster_proto::v1::watch_event::Kind;
-use muster_proto::v1::{Progress, RunSummary, TaskRow, WatchEvent};
+use muster_proto::v1::{CancelReason, NoteKind, Progress, RunSummary, TaskRow, WatchEvent};
 use tokio::time::MissedTickBehavior;
 
 use super::outputs::{self, is_framework};
 use super::pytest::Loaded;
 use super::reporting::Reporting;
+use super::submit::Grows;
 use super::{Context, attach};
 use crate::args::run::{Hosting, ReportArgs};
-use crate::exit_code::{CommandResult, Failure, INTERRUPTED};
+use crate::exit_code::{CommandResult, Failure, INCOMPLETE, INTERRUPTED};
 use crate::host::find::client_failure;
 use crate::host::session::{Said, Session};
 use crate::limits::{LINGER_POLL, REDRAW_EVERY};
@@ -31,6 +32,10 @@ pub(crate) struct Follow<'a> {
     pub(crate) run_id: String,
     /// What has loaded the suite, where it is this process's.
     pub(crate) loaded: Option<Loaded>,
+    /// Where tasks become known while others run: what adds them.
+    pub(crate) grows: Option<Grows>,
+    /// Why they are not all.
+    not_all: Option<Failure>,
     /// A framework's tests: what they print when they fail is shown whole.
     whole_outputs: bool,
 }
@@ -46,6 +51,7 @@ enum Happened {
     Watched(Box<Option<Result<WatchEvent, ClientError>>>),
     Said(String),
     Failed(Failure),
+    Grown(Result<Option<Failure>, Failure>),
     Leave,
     Tick,
 }
@@ -107,7 +113,8 @@ impl<'a> Follow<'a> {
         let reporting = Reporting::create(context, reports, run_id, fresh)?;
         let interrupts = Interrupts::watch(&session)?;
         let run_id = run_id.to_owned();
-        Ok(Self { context, session, said, interrupts, reporting, run_id, loaded: None, whole_outputs: false })
+        let (loaded, grows, not_all) = (None, None, None);
+        Ok(Self { context, session, said, interrupts, reporting, run_id, loaded, grows, not_all, whole_outputs: false })
     }
 
     /// Tells what is run, by how many at once, and what goes on beside it.
@@ -145,6 +152,12 @@ impl<'a> Follow<'a> {
             }
             End::Ended(run) => {
                 self.interrupts.lingering();
+                self.stop_growing().await;
+                // A run that was cancelled says so itself.
+                if let Some(failure) = self.not_all.take().filter(|_| run.cancel_reason() == CancelReason::Unspecified)
+                {
+                    self.reporting.spoil(failure.code, failure.message);
+                }
                 if let Some(loaded) = self.loaded.take() {
                     let reports = &mut self.reporting.reports;
                     reports.tell(Event::Progress(&Progress { ledger: run.ledger, ..Default::default() }));
@@ -161,6 +174,25 @@ impl<'a> Follow<'a> {
         }
     }
 
+    /// The run has ended: no more tasks are wanted.
+    async fn stop_growing(&mut self) {
+        let Some(mut grows) = self.grows.take() else { return };
+        grows.stop();
+        // Nobody waits for these lines to be taken.
+        self.said.close();
+        let ended = tokio::select! {
+            ended = grows.end(&self.session, &self.run_id) => ended,
+            () = self.interrupts.leave() => return,
+        };
+        while let Ok(line) = self.said.try_recv() {
+            self.reporting.reports.tell(Event::Say(&line));
+        }
+        match ended {
+            Ok(not_all) => self.not_all = self.not_all.take().or(not_all),
+            Err(failure) => self.reporting.spoil(INCOMPLETE, failure.message),
+        }
+    }
+
     async fn watch(&mut self) -> Result<End, Failure> {
         let session = self.session.clone();
         let mut watch = watch_run(session.clone(), RetryPolicy::default(), &self.run_id, 0);
@@ -174,12 +206,14 @@ impl<'a> Follow<'a> {
                 failure = &mut failed => Happened::Failed(failure),
                 Some(line) = self.said.recv() => Happened::Said(line),
                 () = self.interrupts.leave() => Happened::Leave,
+                grown = grown(&mut self.grows, &session, &self.run_id) => Happened::Grown(grown),
                 event = watch.next() => Happened::Watched(Box::new(event)),
                 _ = ticks.tick() => Happened::Tick,
             };
             let reports = &mut self.reporting.reports;
             match happened {
                 Happened::Failed(failure) => return Err(failure),
+                Happened::Grown(grown) => (self.grows, self.not_all) = (None, grown?),
                 Happened::Leave => return Ok(End::Detached),
                 Happened::Said(line) => reports.tell(Event::Say(&line)),
                 Happened::Tick => reports.tell(Event::Tick),
@@ -211,7 +245,12 @@ impl<'a> Follow<'a> {
                 }
             }
             Kind::Progress(progress) => reports.tell(Event::Progress(&progress)),
-            Kind::Note(note) => reports.tell(Event::Note(&note)),
+            Kind::Note(note) => {
+                if note.kind() == NoteKind::Cancelling {
+                    self.grows.iter().for_each(Grows::stop);
+                }
+                reports.tell(Event::Note(&note));
+            }
             Kind::Ended(run) => return Some(Box::new(run)),
         }
         None
@@ -227,6 +266,14 @@ impl<'a> Follow<'a> {
     /// The reason behind an error of the watch, where this process knows it better.
     fn lost(&self, error: &ClientError) -> Failure {
         self.session.refused().unwrap_or_else(|| client_failure(error))
+    }
+}
+
+/// Resolves when no more tasks become known.
+async fn grown(grows: &mut Option<Grows>, session: &Session, run_id: &str) -> Result<Option<Failure>, Failure> {
+    match grows {
+        Some(grows) => grows.end(session, run_id).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,11 +1,11 @@
 //! `muster logs RUN [TASK]`: what tasks printed, complete.
 
-use muster_proto::v1::{ListTasksRequest, OutputRequest, RunSummary, TaskResult, TaskRow};
+use muster_proto::v1::{AttemptReport, ListTasksRequest, OutputRequest, RunSummary, TaskResult, TaskRow};
 use serde::Serialize;
 
 use super::{Context, resolve};
 use crate::args::LogsArgs;
-use crate::exit_code::{CommandResult, Failure, OK};
+use crate::exit_code::{CommandResult, Failure, INCOMPLETE, OK};
 use crate::host::Reader;
 use crate::limits::OUTPUT_LINE_BYTES_MAX;
 use crate::out;
@@ -42,17 +42,27 @@ async fn not_passed(context: &Context, reader: &mut Reader, args: &LogsArgs, run
         let what = "every task of it that has ended has passed; name a TASK to see its output";
         return out::put(&format!("run {}: {what}\n", run.run_id));
     }
+    let mut lost = None;
     for (index, name, attempts) in rows {
         let row = TaskRow { index, name, ..Default::default() };
         if !context.json() {
             let name = context.screen.style.bold(&sanitise::line(&row.name));
             out::put(&format!("==== task {index}: {name}\n"))?;
         }
-        if attempts > 0 {
-            one(context, reader, args, run, &row).await?;
+        if attempts == 0 {
+            continue;
+        }
+        match one(context, reader, args, run, &row).await {
+            // The outputs of the others may be there all the same.
+            Err(failure) if failure.code == INCOMPLETE => {
+                if let Some(before) = lost.replace(failure) {
+                    out::complain(&before.message);
+                }
+            }
+            shown => shown?,
         }
     }
-    Ok(())
+    lost.map_or(Ok(()), Err)
 }
 
 #[derive(Serialize)]
@@ -96,8 +106,45 @@ async fn one(
         text.push('\n');
         out::put(&text)
     };
+    let (index, attempt) = (request.index, request.attempt);
     let copied = reader.output(request, &mut |bytes| lines.take(bytes, &mut put)).await;
-    lines.finish(&mut put).and(copied)
+    lines.finish(&mut put)?;
+    match copied {
+        Err(failure) if failure.code == INCOMPLETE && lines.offset == 0 => {
+            if let Some(report) = kept(reader, run, index, attempt).await? {
+                put_kept(&report, &mut put)?;
+            }
+            Err(failure)
+        }
+        copied => copied,
+    }
+}
+
+/// What the log keeps of an attempt whose complete output is lost; attempt 0 is the newest.
+async fn kept(
+    reader: &mut Reader,
+    run: &RunSummary,
+    index: u32,
+    attempt: u32,
+) -> Result<Option<AttemptReport>, Failure> {
+    let row = resolve::task(reader, run, &index.to_string()).await?;
+    let mut attempts = row.attempts.into_iter().rev();
+    let found = attempts.find(|held| attempt == 0 || held.number == attempt);
+    Ok(found.and_then(|held| held.report))
+}
+
+/// Its beginning and its end, and how much is missing between them.
+fn put_kept(report: &AttemptReport, put: &mut impl FnMut(u64, &[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
+    let (head, tail) = (&report.output_head, &report.output_tail);
+    let missing = report.output_bytes.saturating_sub((head.len() + tail.len()) as u64);
+    if !head.is_empty() {
+        put(0, head)?;
+    }
+    if missing > 0 && !(head.is_empty() && tail.is_empty()) {
+        let line = format!("[muster: {missing} bytes are lost here]\n");
+        put(head.len() as u64, line.as_bytes())?;
+    }
+    if tail.is_empty() { Ok(()) } else { put(report.output_bytes.saturating_sub(tail.len() as u64), tail) }
 }
 
 /// Cuts a stream of bytes at line ends, so that no character and no escape sequence of a line is torn apart.

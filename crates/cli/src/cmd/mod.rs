@@ -4,10 +4,13 @@ mod attach;
 pub(crate) mod bench;
 mod cancel;
 mod certs;
+mod cluster;
 mod completions;
 mod coordinator;
+mod drain;
 mod follow;
 mod framework;
+mod gc;
 mod logs;
 mod man;
 mod nodes;
@@ -28,6 +31,8 @@ mod why;
 mod worker;
 mod workers;
 
+pub(crate) use cluster::MEMBER;
+pub(crate) use cluster::become_member;
 pub(crate) use programs::{CAPTURE, CAPTURE_GO};
 
 use crate::args::{Cli, Command, Global, OutputForm};
@@ -78,14 +83,18 @@ pub(crate) async fn run(cli: Cli) -> CommandResult {
         Command::Tasks(args) => tasks::tasks(&context, args).await,
         Command::Logs(args) => logs::logs(&context, &args).await,
         Command::Why(args) => why::why(&context, &args).await,
-        Command::Bench(args) => bench::main(&args, context.json()),
+        Command::Bench(args) => Box::pin(bench::main(&args, context.json())).await,
         Command::Coordinator(args) => Box::pin(coordinator::coordinator(&context, &args)).await,
         Command::Worker(args) => Box::pin(worker::worker(&context, &args)).await,
+        Command::Gc(args) => gc::gc(&context, &args).await,
+        Command::Cluster(args) => Box::pin(cluster::cluster(&context, &args)).await,
         Command::Nodes(_) => nodes::nodes(&context).await,
         Command::Admin(args) => nodes::admin(&context, args).await,
         Command::Certs(args) => certs::certs(&context, args),
         Command::Token(args) => token::token(&context, args),
         Command::Workers(_) => workers::workers(&context).await,
+        Command::Drain(args) => drain::drain(&context, &args.worker, true).await,
+        Command::Undrain(args) => drain::drain(&context, &args.worker, false).await,
         Command::Status(_) => status::status(&context).await,
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => man::man(&args),

@@ -7,7 +7,7 @@ use muster_proto::v1::{ListTasksRequest, RunSummary};
 use super::Context;
 use super::outputs::{self, is_framework};
 use crate::args::run::ReportArgs;
-use crate::exit_code::{Failure, INCOMPLETE};
+use crate::exit_code::{COLLECT, Failure, INCOMPLETE};
 use crate::host::Reader;
 use crate::limits::JUNIT_OUTPUT_BYTES_MAX;
 use crate::out;
@@ -76,7 +76,9 @@ impl Reporting {
         for (_, line) in &spoiled {
             out::complain(line);
         }
+        let not_built = spoiled.iter().any(|(code, _)| *code == COLLECT);
         match (run.exit_code(), spoiled.iter().map(|(code, _)| *code).min()) {
+            (code, _) if not_built && !matches!(code, 124 | 130) => COLLECT,
             // The smallest is the worst of those that can be among them: failed before incomplete.
             (0 | 7, Some(code)) => code,
             (code, _) => code,

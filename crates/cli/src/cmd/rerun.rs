@@ -60,7 +60,7 @@ async fn built_again(
     let mut options = open.options.take().unwrap_or_default();
     let cwd = PathBuf::from(std::ffi::OsStr::from_bytes(&options.cwd));
     let framework = asked.framework.clone();
-    let selected = programs::select(&context.place, &cwd, asked).await?;
+    let selected = programs::select_all(&context.place, &cwd, asked, None).await?;
     options.runner = selected.runner;
     let (tasks, gone) = programs::still_there(tasks, selected.tasks);
     let (missing, names) = (gone.len(), resolve::some(gone.into_iter()));

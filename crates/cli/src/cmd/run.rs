@@ -1,14 +1,15 @@
 //! `muster run`: lists tasks, submits them as a run, follows it. With the id of a run that is there already, goes on
 //! with that run. Here for commands; [`super::pytest`] has the tests of a project.
 
-use muster_proto::v1::{ListTasksRequest, OpenRun, RunSummary, TaskSpec, Verdict};
+use muster_proto::v1::{ListTasksRequest, OpenRun, RunSummary, RunnerSpec, TaskSpec, Verdict};
 
 use super::follow::Early;
 use super::framework::{self, Chosen};
 use super::selection::{self, Selected};
-use super::submit::{Submission, client_name, follow_early, new_run_id, submit_and_follow};
+use super::submit::{Submission, client_name, follow_early, follow_growing, new_run_id, submit_and_follow};
 use super::{Context, attach, programs, pytest};
 use crate::args::RunArgs;
+use crate::args::needs::Need;
 use crate::args::run::Isolate;
 use crate::environment;
 use crate::exit_code::{CommandResult, Failure};
@@ -21,7 +22,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
         return Err(Failure::usage(format!("{} --env options; {ENV_OPTIONS_MAX} at most", args.env.len())));
     }
     let early = Early::new(context, &args.hosting);
-    let selected = if args.what.cmds.is_some() || args.what.each.is_some() {
+    let mut selected = if args.what.cmds.is_some() || args.what.each.is_some() {
         selection::select(&args)?
     } else {
         let (chosen, note) = framework::choose(&args, &context.place)?;
@@ -42,7 +43,13 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
         if args.run_id.is_none() {
             early.connect();
         }
-        match programs::select(&context.place, &context.place.cwd, asked).await {
+        let (place, held) = (&context.place, held(context, &args).await?);
+        let selected = match &held {
+            // It must be known whole, to be compared.
+            Some(run) => programs::select_all(place, &place.cwd, asked, runner_of(run)).await,
+            None => programs::select(place, &place.cwd, asked, None).await,
+        };
+        match selected {
             Ok(selected) => selected,
             Err(failure) => {
                 early.leave().await;
@@ -50,6 +57,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
             }
         }
     };
+    Need::apply(&args.policy.needs, &mut selected.tasks);
     let mut options = selection::options(&args, &context.place, &selected.description);
     if let Some(runner) = &selected.runner {
         let env = environment::select_all(std::env::vars_os(), &args.env);
@@ -58,15 +66,29 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
     let run_id = args.run_id.clone().unwrap_or_else(new_run_id);
     let open =
         OpenRun { run_id, client: client_name(), project: context.place.project.clone(), options: Some(options) };
-    if args.run_id.is_some() && context.place.exists() {
+    if args.run_id.is_some() && context.place.may_hold_runs() {
         let mut reader = Reader::open(&context.place).await?;
         if let Some(held) = reader.find(&open.run_id).await? {
             return again(context, &args, reader, held, open, selected).await;
         }
     }
-    let Selected { tasks, headline, .. } = selected;
+    let Selected { tasks, headline, more, .. } = selected;
     let submission = Submission { open, tasks, headline, fresh: true };
-    follow_early(context, early, &args.reports, submission).await
+    match more {
+        Some(more) => follow_growing(context, early, &args.reports, submission, more).await,
+        None => follow_early(context, early, &args.reports, submission).await,
+    }
+}
+
+/// The run of this name, where there is one.
+async fn held(context: &Context, args: &RunArgs) -> Result<Option<RunSummary>, Failure> {
+    let Some(run_id) = args.run_id.as_deref().filter(|_| context.place.exists()) else { return Ok(None) };
+    Reader::open(&context.place).await?.find(run_id).await
+}
+
+/// What executes the tests of a run; one that has ended needs nothing of it.
+fn runner_of(run: &RunSummary) -> Option<&RunnerSpec> {
+    run.options.as_ref().filter(|_| run.verdict() == Verdict::Unspecified)?.runner.as_ref()
 }
 
 /// The run is there already: the same selection goes on, or has ended; another one is refused.
@@ -76,8 +98,11 @@ async fn again(
     mut reader: Reader,
     held: RunSummary,
     open: OpenRun,
-    selected: Selected,
+    mut selected: Selected,
 ) -> CommandResult {
+    if selected.runner.is_some() {
+        selection::in_order_of(&mut selected.tasks, &specs_of(&mut reader, &held).await?);
+    }
     refuse_another(&mut reader, &held, &open, &selected.tasks).await?;
     if held.verdict() != Verdict::Unspecified {
         return attach::show_ended(context, &args.reports, reader, &held).await;
@@ -100,7 +125,18 @@ pub(super) async fn refuse_another(
     open: &OpenRun,
     asked: &[TaskSpec],
 ) -> Result<(), Failure> {
-    let mut specs = Vec::with_capacity(asked.len());
+    let specs = specs_of(reader, held).await?;
+    let complete = held.sealed || held.verdict() != Verdict::Unspecified;
+    let mut lines = selection::task_differences(asked, &specs, complete).unwrap_or_default();
+    if let (Some(asked), Some(held)) = (&open.options, &held.options) {
+        lines.extend(selection::option_differences(asked, held));
+    }
+    if lines.is_empty() { Ok(()) } else { Err(selection::another_run(&held.run_id, &lines)) }
+}
+
+/// The tasks that a run holds.
+async fn specs_of(reader: &mut Reader, held: &RunSummary) -> Result<Vec<TaskSpec>, Failure> {
+    let mut specs = Vec::new();
     let request = ListTasksRequest { run_id: held.run_id.clone(), with_specs: true, ..Default::default() };
     reader
         .each_task(request, |_, spec| {
@@ -108,10 +144,5 @@ pub(super) async fn refuse_another(
             Ok(())
         })
         .await?;
-    let complete = held.sealed || held.verdict() != Verdict::Unspecified;
-    let mut lines = selection::task_differences(asked, &specs, complete).unwrap_or_default();
-    if let (Some(asked), Some(held)) = (&open.options, &held.options) {
-        lines.extend(selection::option_differences(asked, held));
-    }
-    if lines.is_empty() { Ok(()) } else { Err(selection::another_run(&held.run_id, &lines)) }
+    Ok(specs)
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use muster_frameworks::{Framework, ListError, command};
 use muster_proto::v1::{RunOptions, RunnerSpec, TaskSpec};
 
+use super::programs::growing::Growing;
 use super::resolve::some;
 use crate::args::RunArgs;
 use crate::args::run::{Flaky, Policy};
@@ -29,6 +30,8 @@ pub(crate) struct Selected {
     pub(crate) description: String,
     /// What executes the tasks that are tests.
     pub(crate) runner: Option<RunnerSpec>,
+    /// More tasks, which become known while these run.
+    pub(crate) more: Option<Growing>,
 }
 
 /// Lists the tasks that the arguments ask for.
@@ -56,7 +59,7 @@ pub(crate) fn select(args: &RunArgs) -> Result<Selected, Failure> {
     };
     let from = sanitise::line(&from);
     let headline = format!("commands · {} from {}", tasks.len(), console::truncate_str(&from, 40, "…"));
-    Ok(Selected { headline, description: sanitise::line(&description).into_owned(), tasks, runner: None })
+    Ok(Selected { headline, description: sanitise::line(&description).into_owned(), tasks, runner: None, more: None })
 }
 
 fn list_failure(error: &ListError) -> Failure {
@@ -110,6 +113,12 @@ pub(crate) fn another_run(run_id: &str, lines: &[String]) -> Failure {
     ))
 }
 
+/// Puts those that a run holds in front, in its order: where tasks are added as they become known, that was their order.
+pub(crate) fn in_order_of(tasks: &mut [TaskSpec], held: &[TaskSpec]) {
+    let places: BTreeMap<&str, usize> = held.iter().map(|spec| spec.name.as_str()).zip(0..).collect();
+    tasks.sort_by_key(|task| places.get(task.name.as_str()).copied().unwrap_or(usize::MAX));
+}
+
 /// How the tasks asked for differ from those that a run holds, in lines for people; `None` when they do not.
 /// `complete` when the run holds all its tasks: otherwise it may hold fewer, the first ones.
 pub(crate) fn task_differences(asked: &[TaskSpec], held: &[TaskSpec], complete: bool) -> Option<Vec<String>> {
@@ -127,6 +136,8 @@ pub(crate) fn task_differences(asked: &[TaskSpec], held: &[TaskSpec], complete: 
         .filter(|(name, spec)| there.get(*name).is_some_and(|held| !is_same(held, spec)))
         .map(|(name, _)| name)
         .collect();
+    let other_needs = here.iter().filter(|(name, spec)| there.get(*name).is_some_and(|held| !needs_same(held, spec)));
+    let other_needs: Vec<&String> = other_needs.map(|(name, _)| name).collect();
     let mut lines = Vec::new();
     let mut tell = |what: &str, names: Vec<&String>| {
         if !names.is_empty() {
@@ -137,6 +148,7 @@ pub(crate) fn task_differences(asked: &[TaskSpec], held: &[TaskSpec], complete: 
     tell("only selected now", only_here.iter().collect());
     tell("only in the run", only_there.iter().collect());
     tell("another command or group now", changed);
+    tell("other --needs now", other_needs);
     if lines.is_empty() && !complete {
         lines.push("  the same tasks in another order, while the run is not complete".to_owned());
     }
@@ -146,6 +158,11 @@ pub(crate) fn task_differences(asked: &[TaskSpec], held: &[TaskSpec], complete: 
 /// Whether two tasks of the same name do the same in the same company.
 fn is_same(a: &TaskSpec, b: &TaskSpec) -> bool {
     (&a.command, &a.item, a.group) == (&b.command, &b.item, b.group)
+}
+
+/// Whether two tasks need the same of a worker.
+fn needs_same(a: &TaskSpec, b: &TaskSpec) -> bool {
+    (&a.needs, &a.resources) == (&b.needs, &b.resources)
 }
 
 /// How the options asked for differ from those that a run was opened with; the environment is not looked at, since
@@ -219,6 +236,14 @@ mod tests {
         assert_eq!(task_differences(&specs(&["a", "b"]), &specs(&["a"]), false), None);
         assert!(task_differences(&specs(&["b", "a"]), &specs(&["a", "b"]), false).is_some());
         assert!(task_differences(&specs(&["a"]), &specs(&["a", "b"]), false).is_some());
+    }
+
+    #[test]
+    fn tasks_that_a_run_holds_come_first_and_in_its_order() {
+        let mut asked = specs(&["a", "b", "c", "d"]);
+        in_order_of(&mut asked, &specs(&["c", "a"]));
+        assert_eq!(asked, specs(&["c", "a", "b", "d"]));
+        assert_eq!(task_differences(&asked, &specs(&["c", "a"]), false), None);
     }
 
     #[test]

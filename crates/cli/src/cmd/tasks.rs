@@ -19,6 +19,7 @@ pub(crate) async fn tasks(context: &Context, args: TasksArgs) -> CommandResult {
         run_id: run_id.clone(),
         results: args.result.iter().map(|result| (*result).into()).collect(),
         name_contains: args.name.unwrap_or_default(),
+        worker: args.worker.unwrap_or_default(),
         ..Default::default()
     };
     request.set_state(args.state.unwrap_or_default());

@@ -102,6 +102,7 @@ fn config(args: &WorkerArgs, name: &str, place: &Place) -> Result<WorkerConfig, 
         labels,
         resources: detected.resources,
         data: place.data.clone(),
+        own_data: true,
         keeper_command: vec![program.clone().into_os_string(), OsString::from(KEEPER)],
         runner_command: vec![program.into_os_string(), OsString::from(RUNNER)],
     })

@@ -2,6 +2,7 @@
 //! keeper is a process of its own.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -187,6 +188,7 @@ impl Worker {
             labels: detected.labels,
             resources: detected.resources,
             data: place.data.clone(),
+            own_data: false,
             keeper_command: vec![program.clone().into_os_string(), OsString::from(KEEPER)],
             runner_command: vec![program.into_os_string(), OsString::from(RUNNER)],
         };
@@ -251,9 +253,28 @@ impl LocalRecovery for Recovery {
         muster_worker::process_is_alive(process) == Liveness::Gone || muster_worker::is_of_another_boot(process)
     }
 
-    fn spooled(&self, session: u64) -> Result<Vec<AttemptReport>, String> {
+    fn spooled(&self, session: u64, _process: &ProcessIdentity) -> Result<Vec<AttemptReport>, String> {
         let found = muster_worker::recover_spool(&self.data, session).map_err(|error| error.to_string())?;
         self.read.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+        Ok(found.reports)
+    }
+}
+
+/// What a coordinator of a cluster knows of workers that happen to be on its machine.
+pub(crate) struct Neighbours;
+
+impl LocalRecovery for Neighbours {
+    fn is_gone(&self, process: &ProcessIdentity) -> bool {
+        muster_worker::process_is_alive(process) == Liveness::Gone
+    }
+
+    /// From the worker's own data directory: that also waits until nothing of the session runs any more.
+    fn spooled(&self, session: u64, process: &ProcessIdentity) -> Result<Vec<AttemptReport>, String> {
+        let root = PathBuf::from(OsString::from_vec(process.data_dir.to_vec()));
+        if !root.is_absolute() {
+            return Err("its worker does not say where its data is".into());
+        }
+        let found = muster_worker::recover_spool(&DataDir::new(root), session).map_err(|error| error.to_string())?;
         Ok(found.reports)
     }
 }

@@ -55,6 +55,11 @@ impl Place {
         self.data.lock().exists()
     }
 
+    /// Whether a run of some name may be known already, here or in the cluster that was named.
+    pub(crate) fn may_hold_runs(&self) -> bool {
+        self.cluster.is_some() || self.exists()
+    }
+
     /// Makes the data directory, private to the user, and keeps version control out of it.
     ///
     /// # Errors

@@ -2,8 +2,8 @@
 
 use muster_client::{Client, ClientError};
 use muster_proto::v1::{
-    ListRunsRequest, ListTasksReply, ListTasksRequest, OutputRequest, RunSummary, StatusReply, TaskRow, TaskSpec,
-    WhyReply, WorkerRow,
+    DrainReply, ListRunsRequest, ListTasksReply, ListTasksRequest, OutputRequest, RunSummary, StatusReply, TaskRow,
+    TaskSpec, WhyReply, WorkerRow,
 };
 
 use super::find;
@@ -131,6 +131,15 @@ impl Reader {
     /// When the answer cannot be had.
     pub(crate) async fn workers(&mut self) -> Result<Vec<WorkerRow>, Failure> {
         self.ask(async |client| client.workers().await, |data| Ok(data.workers())).await
+    }
+
+    /// Gives a worker no new leases, or some again.
+    ///
+    /// # Errors
+    /// When there is no such worker, or the answer cannot be had.
+    pub(crate) async fn drain(&mut self, worker: &str, draining: bool) -> Result<DrainReply, Failure> {
+        let nobody = |_: &Offline| Err(Failure::usage("no workers: nobody hosts this project now"));
+        self.ask(async |client| client.drain(worker, draining).await, nobody).await
     }
 
     /// How the coordinator is.

@@ -34,6 +34,7 @@ pub(crate) fn note_kind(kind: NoteKind) -> &'static str {
         NoteKind::Cancelling => "cancelling",
         NoteKind::Recovered => "recovered",
         NoteKind::Warning => "warning",
+        NoteKind::NeedsMet => "needs_met",
     }
 }
 

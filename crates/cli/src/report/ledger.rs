@@ -34,7 +34,7 @@ pub(crate) fn equation(ledger: &Ledger, style: Style) -> String {
 /// The verdict as a person reads it, with why.
 pub(crate) fn verdict(run: &RunSummary, style: Style) -> String {
     let ledger = run.ledger.unwrap_or_default();
-    let holes = ledger.infra + ledger.unaccounted() > 0 || !ledger.closes();
+    let holes = run.partial || ledger.infra + ledger.unaccounted() > 0 || !ledger.closes();
     match run.verdict() {
         Verdict::Unspecified => style.yellow("running"),
         Verdict::Passed if run.exit_code() == 7 => style.red("passed, but flaky tests fail this run"),
@@ -44,6 +44,7 @@ pub(crate) fn verdict(run: &RunSummary, style: Style) -> String {
             style.red("failed, stopped after that many failures")
         }
         Verdict::Failed => style.red("failed"),
+        Verdict::Incomplete if run.partial => style.red("INCOMPLETE: not all that was asked for could be run"),
         Verdict::Incomplete => style.red("INCOMPLETE"),
         Verdict::Cancelled => style.yellow(match run.cancel_reason() {
             CancelReason::Deadline => "cancelled: the deadline of the run passed",

@@ -7,6 +7,7 @@ pub(crate) mod fixture;
 pub(crate) mod junit;
 pub(crate) mod logs;
 pub(crate) mod model;
+pub(crate) mod nodes;
 pub(crate) mod python;
 pub(crate) mod suite;
 

@@ -4,12 +4,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use muster_proto::blob::BlobDigest;
 use muster_proto::layout::DataDir;
 use muster_proto::v1::{RunSummary, TaskRow, TaskSpec};
 use muster_proto::version::ARCHIVE_FORMAT;
 use muster_proto::{Bytes, Message};
 use muster_raft::Disk;
 use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use tonic::Status;
 
 use super::format::{
     BlockRecord, HEADER_BYTES, IndexRecord, MAGIC, OrderRecord, TRAILER_BYTES, TaskRecord, block_with,
@@ -48,6 +51,9 @@ pub enum ArchiveError {
         /// What is wrong with it.
         what: String,
     },
+    /// It is on no node that can be asked.
+    #[error("the archive of the run cannot be had now: {0}")]
+    Unreachable(String),
     /// Written by a newer muster.
     #[error("archive {} has format {found}, this muster reads up to {ARCHIVE_FORMAT}: use a newer one", path.display())]
     TooNew {
@@ -88,17 +94,29 @@ impl ArchiveReader for NoArchive {
     }
 }
 
+/// Where an archive is got from that is not in the data directory, or is damaged there.
+pub(crate) trait ArchiveSource: Send + Sync {
+    /// Makes sure that the blob is in the data directory, whole. Blocks; not for a thread of the runtime's own.
+    fn bring(self: Arc<Self>, digest: BlobDigest) -> Result<(), Status>;
+}
+
 /// The archives of a data directory. Keeps the one that was read last in memory.
 pub struct DirArchive {
     disk: Arc<dyn Disk>,
     data: DataDir,
+    source: Option<Arc<dyn ArchiveSource>>,
     last: Mutex<Option<(ArchivedRun, Arc<Archive>)>>,
 }
 
 impl DirArchive {
     /// Over a data directory.
     pub fn new(disk: Arc<dyn Disk>, data: DataDir) -> Self {
-        Self { disk, data, last: Mutex::new(None) }
+        Self { disk, data, source: None, last: Mutex::new(None) }
+    }
+
+    /// What is not in the directory comes from there.
+    pub(crate) fn with_source(self, source: Arc<dyn ArchiveSource>) -> Self {
+        Self { source: Some(source), ..self }
     }
 
     /// The summary of the run as it was when it ended. Reading it checks the whole file.
@@ -113,11 +131,32 @@ impl DirArchive {
         if let Some((_, archive)) = self.last.lock().as_ref().filter(|(last, _)| last == run) {
             return Ok(Arc::clone(archive));
         }
-        let path = self.data.archive(run.key, &run.digest);
-        let bytes = self.disk.read(&path).map_err(|error| ArchiveError::Unreadable(error.to_string()))?;
-        let archive = Arc::new(Archive::checked(path, bytes.into(), run)?);
+        let blob = BlobDigest::from_field(&run.digest);
+        let read = match (self.load(run, blob), &self.source, blob) {
+            (Err(ArchiveError::Damaged { .. } | ArchiveError::Unreadable(_)), Some(source), Some(blob)) => {
+                let brought = Arc::clone(source).bring(blob);
+                match brought {
+                    Err(status) if status.code() == tonic::Code::Unavailable => {
+                        return Err(ArchiveError::Unreachable(status.message().to_owned()));
+                    }
+                    // What is wrong here is told by reading again, with the name of the file.
+                    Err(status) => tracing::error!(run = run.key, why = status.message(), "an archive is nowhere"),
+                    Ok(()) => {}
+                }
+                self.load(run, Some(blob))
+            }
+            (read, _, _) => read,
+        };
+        let archive = Arc::new(read?);
         *self.last.lock() = Some((run.clone(), Arc::clone(&archive)));
         Ok(archive)
+    }
+
+    fn load(&self, run: &ArchivedRun, blob: Option<BlobDigest>) -> Result<Archive, ArchiveError> {
+        // An earlier muster put archives somewhere else, under a shorter digest.
+        let path = blob.map_or_else(|| self.data.archive(run.key, &run.digest), |blob| self.data.blob(&blob));
+        let bytes = self.disk.read(&path).map_err(|error| ArchiveError::Unreadable(error.to_string()))?;
+        Archive::checked(path, bytes.into(), run)
     }
 }
 
@@ -164,7 +203,7 @@ impl Archive {
         if number(&bytes[trailer + 4..]) != crc32fast::hash(&bytes[..trailer + 4]) {
             return Err(damaged("its checksum does not fit its bytes"));
         }
-        if xxhash_rust::xxh3::xxh3_128(&bytes).to_be_bytes() != run.digest.as_ref() {
+        if !has_digest(&bytes, &run.digest) {
             return Err(damaged("its digest is not the one in its name"));
         }
         let index_bytes = number(&bytes[trailer..]) as usize;
@@ -209,6 +248,14 @@ impl Archive {
             return Err(self.damaged(format!("a block holds {} tasks, not {}", tasks.len(), block.count)));
         }
         Ok(tasks)
+    }
+}
+
+/// The digest is a blob's, or that of an archive that an earlier muster wrote.
+fn has_digest(bytes: &[u8], digest: &[u8]) -> bool {
+    match BlobDigest::from_field(digest) {
+        Some(digest) => Sha256::digest(bytes).as_slice() == digest.bytes(),
+        None => xxhash_rust::xxh3::xxh3_128(bytes).to_be_bytes() == digest,
     }
 }
 

@@ -2,57 +2,43 @@
 //! keeps one block in memory.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use muster_core::{State, view};
-use muster_proto::layout::DataDir;
+use muster_proto::blob::BlobDigest;
 use muster_proto::version::ARCHIVE_FORMAT;
 use muster_proto::{Bytes, Message};
-use muster_raft::{Disk, write_atomically};
-use xxhash_rust::xxh3::Xxh3;
 
 use super::format::{BlockRecord, COMPRESSION_LEVEL, IndexRecord, MAGIC, OrderRecord, TaskRecord};
 use super::read::ArchivedRun;
+use crate::blobs::store::BlobStore;
 use crate::consensus::Consensus;
 use crate::limits::{
     ARCHIVE_BLOCK_BYTES_MAX, ARCHIVE_BLOCK_TASKS_MAX, ARCHIVE_ORDER_ENTRIES_MAX, ARCHIVE_PAGE_TASKS_MAX,
 };
 
-/// Writes the archive of an ended run, durably, under the name of its digest; a leftover of an earlier attempt is
-/// replaced. `None` if `stop` was set meanwhile, or if the run is archived already or unknown.
+/// Writes the archive of an ended run, durably, as a blob of this node; a leftover of an earlier attempt is replaced.
+/// `None` if `stop` was set meanwhile, or if the run is archived already or unknown.
 ///
 /// # Errors
 /// Of the disk, with the name of the file.
 pub(crate) fn write_archive(
     consensus: &dyn Consensus,
-    disk: &dyn Disk,
-    data: &DataDir,
+    store: &Arc<BlobStore>,
     run: u64,
     stop: &AtomicBool,
-) -> io::Result<Option<Bytes>> {
+) -> io::Result<Option<BlobDigest>> {
     let Some(source) = Source::of(consensus, run) else { return Ok(None) };
-    disk.create_dir_all(&data.archives())?;
-    // The digest is part of the name, and known only at the end.
-    let unnamed = data.archives().join(format!("{run}.unnamed"));
-    let mut digest = None;
-    let written = write_atomically(disk, &unnamed, |file| {
-        digest = Some(fill(&source, stop, file)?);
-        Ok(())
-    });
-    match written {
-        Err(error) if error.kind() == io::ErrorKind::Interrupted && stop.load(Ordering::Relaxed) => return Ok(None),
-        Err(error) => return Err(error),
-        Ok(_) => {}
+    // How large it will be is not known: it is refused where even nothing has no room.
+    let _room = store.reserve(0)?;
+    match store.write(None, |file| fill(&source, stop, file)) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted && stop.load(Ordering::Relaxed) => Ok(None),
+        written => written.map(Some),
     }
-    let digest = Bytes::from(digest.expect("was filled").to_be_bytes().to_vec());
-    fail::fail_point!("coordinator-archive-before-rename");
-    disk.rename(&unnamed, &data.archive(run, &digest))?;
-    disk.fsync_dir(&data.archives())?;
-    fail::fail_point!("coordinator-archive-after-rename");
-    Ok(Some(digest))
 }
 
-fn fill(source: &Source<'_>, stop: &AtomicBool, file: &mut dyn Write) -> io::Result<u128> {
+fn fill(source: &Source<'_>, stop: &AtomicBool, file: &mut dyn Write) -> io::Result<()> {
     let mut writer = Writer::begin(file)?;
     let mut index = source.index();
     source.tasks(stop, |block| {
@@ -154,17 +140,16 @@ fn vanished() -> io::Error {
     io::Error::other("the run left the state while its archive was being written")
 }
 
-/// Writes, and keeps both sums and the position.
+/// Writes, and keeps the sum and the position.
 struct Writer<'a> {
     file: &'a mut dyn Write,
     offset: u64,
     crc: crc32fast::Hasher,
-    digest: Xxh3,
 }
 
 impl<'a> Writer<'a> {
     fn begin(file: &'a mut dyn Write) -> io::Result<Self> {
-        let mut writer = Self { file, offset: 0, crc: crc32fast::Hasher::new(), digest: Xxh3::new() };
+        let mut writer = Self { file, offset: 0, crc: crc32fast::Hasher::new() };
         writer.put(MAGIC)?;
         writer.put(&ARCHIVE_FORMAT.to_le_bytes())?;
         Ok(writer)
@@ -173,7 +158,6 @@ impl<'a> Writer<'a> {
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)?;
         self.crc.update(bytes);
-        self.digest.update(bytes);
         self.offset += bytes.len() as u64;
         Ok(())
     }
@@ -191,14 +175,12 @@ impl<'a> Writer<'a> {
         Ok(record)
     }
 
-    /// Gives the digest of the whole file.
-    fn end(mut self, index: &IndexRecord) -> io::Result<u128> {
+    fn end(mut self, index: &IndexRecord) -> io::Result<()> {
         let index = index.encode_to_vec();
         self.put(&index)?;
         self.put(&u32::try_from(index.len()).map_err(io::Error::other)?.to_le_bytes())?;
         let crc = self.crc.clone().finalize();
-        self.put(&crc.to_le_bytes())?;
-        Ok(self.digest.digest128())
+        self.put(&crc.to_le_bytes())
     }
 }
 

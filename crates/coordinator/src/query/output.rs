@@ -16,6 +16,10 @@ pub struct OutputFile {
     pub path: PathBuf,
     /// For people: "attempt 1 of task \"a\"".
     pub what: String,
+    /// Which task.
+    pub task: TaskRef,
+    /// Name of the worker that ran it, or runs it.
+    pub worker: String,
     /// Number of the attempt.
     pub attempt: u32,
     /// The attempt still holds its lease: the file may grow, or not be there yet.
@@ -32,6 +36,27 @@ impl OutputFile {
     /// What to say when the file is not there although it should be.
     pub fn lost(&self) -> QueryError {
         QueryError::Lost(format!("output lost: {} has no file {}", self.what, self.path.display()))
+    }
+
+    /// It has ended and printed nothing, so there need not be a file.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == Some(0) && !self.incomplete
+    }
+
+    /// What to say when the worker does not have it.
+    pub fn lost_at_worker(&self, why: &str) -> QueryError {
+        QueryError::Lost(format!("output lost: worker {}, which ran {}, {why}", self.worker, self.what))
+    }
+
+    /// The same as [`OutputFile::cut`], of a file at the worker.
+    pub fn cut_at_worker(&self, found: u64) -> QueryError {
+        let (what, worker) = (&self.what, &self.worker);
+        match self.bytes {
+            Some(bytes) if bytes > found => {
+                QueryError::Lost(format!("output lost: worker {worker} holds {found} of the {bytes} bytes of {what}"))
+            }
+            _ => QueryError::Lost(format!("output lost: {what} may have written more than what worker {worker} kept")),
+        }
     }
 
     /// What to say when the file ends before what the report says was written.
@@ -85,9 +110,12 @@ fn find(
         return Err(QueryError::NotFound(format!("task {name:?} has no attempt {number}; the newest is {newest}")));
     }
     let report = ended.and_then(|attempt| attempt.report.as_ref());
+    let worker = ended.map_or(&row.lease_worker, |attempt| &attempt.worker);
     Ok(OutputFile {
         path: data.output(at, number),
         what: format!("attempt {number} of task {:?}", row.name),
+        task: at,
+        worker: worker.clone(),
         attempt: number,
         live: ended.is_none(),
         bytes: report.filter(|report| !report.output_lost).map(|report| report.output_bytes),

@@ -29,6 +29,7 @@ struct Filter {
     state: TaskState,
     results: Vec<TaskResult>,
     name_contains: String,
+    worker: String,
 }
 
 impl Filter {
@@ -37,7 +38,7 @@ impl Filter {
         let state = TaskState::try_from(request.state).map_err(|_| unknown("task state", request.state))?;
         let result = |number: &i32| TaskResult::try_from(*number).map_err(|_| unknown("task result", *number));
         let results = request.results.iter().map(result).collect::<Result<_, _>>()?;
-        Ok(Self { state, results, name_contains: request.name_contains.clone() })
+        Ok(Self { state, results, name_contains: request.name_contains.clone(), worker: request.worker.clone() })
     }
 
     fn wants(&self, state: TaskState, result: Option<TaskResult>, name: &str) -> bool {
@@ -55,8 +56,19 @@ impl Filter {
         self.wants(state, task.result(), task.name())
     }
 
+    fn wants_worker_of(&self, row: &TaskRow) -> bool {
+        self.worker.is_empty()
+            || row.lease_worker == self.worker
+            || row.attempts.iter().any(|attempt| attempt.worker == self.worker)
+    }
+
     fn wants_row(&self, row: &TaskRow) -> bool {
-        self.wants(row.state(), Some(row.result()).filter(|result| *result != TaskResult::Unspecified), &row.name)
+        self.wants_worker_of(row)
+            && self.wants(
+                row.state(),
+                Some(row.result()).filter(|result| *result != TaskResult::Unspecified),
+                &row.name,
+            )
     }
 }
 
@@ -103,7 +115,8 @@ impl Page {
                 break;
             }
             let wanted = run.task(index).is_some_and(|task| self.filter.wants_task(task));
-            if let Some(row) = wanted.then(|| view::task_row(state, run, index)).flatten() {
+            let row = wanted.then(|| view::task_row(state, run, index)).flatten();
+            if let Some(row) = row.filter(|row| self.filter.wants_worker_of(row)) {
                 self.push(row, || view::task_spec(run, index));
             }
         }

@@ -63,8 +63,9 @@ pub(crate) fn leases(state: &State, told: &mut Told, granted: &[(u64, TaskRef)])
     messages
 }
 
-/// What a worker that comes back may have missed: the leases of cancelled runs are wanted back.
-pub(crate) fn revokes(state: &State, held: &[(u64, TaskRef)]) -> Vec<Revoke> {
+/// What a worker that comes back may have missed: the leases of cancelled runs are wanted back, and from one that
+/// drains all that it has not started.
+pub(crate) fn revokes(state: &State, held: &[(u64, TaskRef)], draining: bool) -> Vec<Revoke> {
     let wanted = |mode: CancelMode| {
         let of_mode = |task: &TaskRef| state.run(task.run).and_then(|run| run.cancel()).map(|cancel| cancel.mode);
         let tokens: Vec<_> =
@@ -72,7 +73,9 @@ pub(crate) fn revokes(state: &State, held: &[(u64, TaskRef)]) -> Vec<Revoke> {
         let kill_running = mode == CancelMode::Kill;
         (!tokens.is_empty()).then_some(Revoke { tokens, kill_running })
     };
-    [CancelMode::Kill, CancelMode::FinishRunning].into_iter().filter_map(wanted).collect()
+    let tokens: Vec<_> = held.iter().filter(|_| draining).map(|(token, _)| *token).collect();
+    let of_drain = (!tokens.is_empty()).then_some(Revoke { tokens, kill_running: false });
+    [CancelMode::Kill, CancelMode::FinishRunning].into_iter().filter_map(wanted).chain(of_drain).collect()
 }
 
 #[cfg(test)]

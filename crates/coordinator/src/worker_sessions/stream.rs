@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use muster_proto::v1::worker_message::Kind;
-use muster_proto::v1::{RegisterWorker, WorkerMessage};
+use muster_proto::v1::{LeftOver, RegisterWorker, WorkerMessage};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::outbox::{Ends, Message, Outbox};
 use super::{Said, WorkerEvent};
-use crate::limits::{CONNECTIONS_MAX, HELLO_MS_MAX};
+use crate::limits::{CONNECTIONS_MAX, HELLO_MS_MAX, LEFT_OVERS_MAX};
 use crate::main_loop::Event;
 use crate::shared::Shared;
 use crate::stubs::workers_server::Workers;
@@ -67,11 +67,11 @@ struct Reader {
 impl Reader {
     async fn run(mut self, outbox: Outbox) {
         let connection = self.connection;
-        let hello = match self.hello().await {
+        let (left, hello) = match self.hello().await {
             Ok(hello) => hello,
             Err(status) => return outbox.fail(status),
         };
-        let mut opened = self.bring(WorkerEvent::Opened { connection, hello, outbox }).await;
+        let mut opened = self.bring(WorkerEvent::Opened { connection, left, hello, outbox }).await;
         while opened {
             let Some(said) = self.next().await else { break };
             opened = self.bring(WorkerEvent::Said { connection, said }).await;
@@ -84,13 +84,25 @@ impl Reader {
         self.inbox.send(Event::Worker(event)).await.is_ok()
     }
 
-    async fn hello(&mut self) -> Result<RegisterWorker, Status> {
-        let first = tokio::time::timeout(Duration::from_millis(HELLO_MS_MAX), self.inbound.message());
+    /// The hello, and what came before it.
+    async fn hello(&mut self) -> Result<(Vec<LeftOver>, RegisterWorker), Status> {
         let late = |_| Status::deadline_exceeded(format!("no hello within {HELLO_MS_MAX} ms"));
-        match first.await.map_err(late)??.and_then(|message| message.kind) {
-            Some(Kind::Hello(hello)) => Ok(hello),
-            Some(_) => Err(Status::invalid_argument("the first message of a session must be its hello")),
-            None => Err(Status::invalid_argument("the session ended before its hello")),
+        tokio::time::timeout(Duration::from_millis(HELLO_MS_MAX), self.first_messages()).await.map_err(late)?
+    }
+
+    async fn first_messages(&mut self) -> Result<(Vec<LeftOver>, RegisterWorker), Status> {
+        let mut left = Vec::new();
+        loop {
+            match self.inbound.message().await?.and_then(|message| message.kind) {
+                Some(Kind::Hello(hello)) => return Ok((left, hello)),
+                Some(Kind::LeftOver(more)) if left.len() < LEFT_OVERS_MAX => left.push(more),
+                Some(Kind::LeftOver(_)) => {
+                    let text = format!("more than {LEFT_OVERS_MAX} messages about earlier sessions");
+                    return Err(Status::resource_exhausted(text));
+                }
+                Some(_) => return Err(Status::invalid_argument("the first message of a session must be its hello")),
+                None => return Err(Status::invalid_argument("the session ended before its hello")),
+            }
         }
     }
 
@@ -114,7 +126,8 @@ impl Reader {
                 Some(Kind::Reports(reports)) => return Some(Said::Reports(reports)),
                 Some(Kind::Started(started)) => return Some(Said::Started(started.tokens)),
                 Some(Kind::Credits(credits)) => return Some(Said::Credits(credits.leases)),
-                Some(Kind::Hello(_)) => {
+                Some(Kind::OutputPart(part)) => return Some(Said::OutputPart(part)),
+                Some(Kind::Hello(_) | Kind::LeftOver(_)) => {
                     tracing::warn!(connection = self.connection, "a worker said hello twice: its stream is cut off");
                     return None;
                 }

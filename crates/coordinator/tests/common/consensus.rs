@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use muster_coordinator::{ClusterChange, Consensus, ConsensusStatus, Leadership, ProposeError};
+use muster_core::state::Stored;
 use muster_core::{Applied, LogPosition, State};
 use muster_proto::v1::LogEntry;
 use muster_proto::v1::command::Kind;
@@ -138,6 +139,10 @@ impl Consensus for MemConsensus {
 
     fn read_with(&self, reader: &mut dyn FnMut(&State)) {
         reader(&self.0.state.read());
+    }
+
+    fn stored(&self) -> (u64, Stored) {
+        self.read(|state| (state.applied().index, state.stored()))
     }
 
     fn status(&self) -> ConsensusStatus {

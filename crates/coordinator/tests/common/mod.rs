@@ -148,7 +148,7 @@ impl LocalRecovery for FakeRecovery {
         self.gone.lock().contains(&process.pid)
     }
 
-    fn spooled(&self, session: u64) -> Result<Vec<AttemptReport>, String> {
+    fn spooled(&self, session: u64, _process: &ProcessIdentity) -> Result<Vec<AttemptReport>, String> {
         self.asked.lock().push(session);
         self.spools.lock().remove(&session).unwrap_or_else(|| Ok(Vec::new()))
     }

@@ -54,6 +54,11 @@ impl FakeWorker {
         worker.register(hello).await.expect("is welcome")
     }
 
+    /// Says hello on a stream that was begun.
+    pub async fn register_as(self, hello: RegisterWorker) -> Result<Self, Status> {
+        self.register(hello).await
+    }
+
     async fn register(mut self, hello: RegisterWorker) -> Result<Self, Status> {
         let worker = &mut self;
         worker.say(Said::Hello(hello)).await;

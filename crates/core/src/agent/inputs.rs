@@ -43,6 +43,8 @@ impl Agent {
             Said::RunsEnded(ended) => {
                 self.ended.extend(ended.runs.iter().filter(|run| self.contexts.contains_key(run)));
             }
+            // Reading files is the worker's own affair: it answers before it tells the agent anything.
+            Said::ReadOutput(_) => {}
         }
     }
 

@@ -225,6 +225,12 @@ impl Agent {
         self.session
     }
 
+    /// Runs that go on, as far as is known here, and those of which something is leased here or not yet reported.
+    pub fn runs(&self) -> BTreeSet<u64> {
+        let given = self.book.given().map(|(_, given)| given.task.run);
+        self.contexts.keys().copied().chain(given).collect()
+    }
+
     /// Attempts that run, or wait inside the keeper.
     pub fn running(&self) -> usize {
         self.book.occupied_count()

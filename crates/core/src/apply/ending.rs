@@ -1,6 +1,6 @@
 //! Endings: of an attempt, of a task, of a run. Each happens in one place, here.
 
-use muster_proto::v1::{Attempt, AttemptReport, CancelMode, CancelReason, Outcome, TaskRef, TaskResult};
+use muster_proto::v1::{Attempt, AttemptReport, CancelMode, CancelReason, Outcome, TaskRef, TaskResult, Verdict};
 
 use super::Context;
 use crate::effect::Effect;
@@ -179,7 +179,10 @@ impl State {
         }
         run.ended = true;
         run.ended_wall_ms = context.wall_ms;
-        run.verdict = run.ledger.verdict(cancel_reason(run));
+        run.verdict = match run.ledger.verdict(cancel_reason(run)) {
+            Verdict::Passed if run.partial => Verdict::Incomplete,
+            verdict => verdict,
+        };
         self.index.live.remove(&key);
         self.index.deadlines.retain(|(_, run)| *run != key);
         context.effects.push(Effect::RunEnded { run: key });

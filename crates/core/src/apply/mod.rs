@@ -55,7 +55,7 @@ impl State {
             Kind::ArchiveRun(command) => self.archive_run(command),
             Kind::RegisterWorker(command) => self.register_worker(context, command),
             Kind::WorkerLost(command) => self.worker_lost(context, command),
-            Kind::DrainWorker(command) => self.drain_worker(command),
+            Kind::DrainWorker(command) => self.drain_worker(context, command),
             Kind::GrantLeases(command) => self.grant_leases(context, command),
             Kind::FinishAttempts(command) => self.finish_attempts(context, command),
             Kind::ExpireLeases(command) => self.expire_leases(context, command),

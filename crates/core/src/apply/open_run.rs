@@ -35,6 +35,7 @@ impl State {
             tasks: Chunked::default(),
             finished: Chunked::default(),
             sealed: false,
+            partial: false,
             ended: false,
             cancel: None,
             closes_at: None,

@@ -19,6 +19,9 @@ impl State {
                 "run {id:?} holds {there} tasks and cannot be sealed with {asked}"
             )));
         }
+        if !run.sealed {
+            run.partial = command.partial;
+        }
         self.seal(context, key);
         Ok(Reply::Done)
     }

@@ -26,6 +26,8 @@ pub struct Run {
     /// Indices of the tasks with a result, in the order in which the results were recorded.
     pub(crate) finished: Chunked<u32>,
     pub(crate) sealed: bool,
+    /// Some of what was asked for is not among its tasks: it is not green.
+    pub(crate) partial: bool,
     pub(crate) ended: bool,
     pub(crate) cancel: Option<Cancel>,
     /// A cancelled run takes tasks until it is sealed, or until this time.

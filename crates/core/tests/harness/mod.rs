@@ -54,7 +54,7 @@ impl World {
     }
 
     pub fn seal(&mut self, tasks: u32) -> Result<Reply, Refusal> {
-        self.apply(Kind::SealRun(SealRun { run_id: RUN.into(), tasks }))
+        self.apply(Kind::SealRun(SealRun { run_id: RUN.into(), tasks, partial: false }))
     }
 
     /// A sealed run of these tasks.

@@ -175,7 +175,7 @@ impl Machine {
             Step::Add { run, tasks, repeat } => Kind::AddTasks(self.chunk(run_id(run), tasks, *repeat)),
             Step::Seal { run, off_by } => {
                 let held = self.state.run_by_id(&run_id(run)).map_or(0, |run| run.ledger().selected as u32);
-                Kind::SealRun(SealRun { run_id: run_id(run), tasks: held + off_by })
+                Kind::SealRun(SealRun { run_id: run_id(run), tasks: held + off_by, partial: false })
             }
             Step::Cancel { run, kill } => {
                 let mode = if *kill { CancelMode::Kill } else { CancelMode::FinishRunning };

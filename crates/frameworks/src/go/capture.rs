@@ -8,7 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::capture::{Start, finish, here, note, program, text};
+use super::starts::ring;
+use crate::capture::{FILE_VARIABLE, Start, finish, here, note, program, text};
 
 /// The directory in which programs are kept.
 pub const KEEP_VARIABLE: &str = "MUSTER_CAPTURE_KEEP";
@@ -16,19 +17,31 @@ pub const KEEP_VARIABLE: &str = "MUSTER_CAPTURE_KEEP";
 /// Stands for a test program: `words` are its path and its arguments.
 pub fn program_main(words: impl Iterator<Item = OsString>) -> ExitCode {
     finish(program(words).and_then(|(program, args)| {
-        let home = env::var_os(KEEP_VARIABLE).ok_or_else(|| format!("{KEEP_VARIABLE} is not set"))?;
+        let var = |name: &str| env::var_os(name).ok_or_else(|| format!("{name} is not set"));
+        let (home, notes) = (var(KEEP_VARIABLE)?, var(FILE_VARIABLE)?);
         let kept = keep(Path::new(&program), Path::new(&home))
             .map_err(|error| format!("{program} cannot be kept in {}: {error}", Path::new(&home).display()))?;
-        note(&Start { program: Some(text(kept.into())?), args, ..here()? })
+        note(&Start { program: Some(text(kept.into())?), args, ..here()? })?;
+        ring(Path::new(&notes)).map_err(|error| format!("muster does not listen any more: {error}"))
     }))
+}
+
+/// A directory in `home` that is this process's alone.
+pub(super) fn room(home: &Path, name: &str) -> io::Result<PathBuf> {
+    fs::create_dir_all(home)?;
+    // Numbers of processes come again.
+    let mut dirs = (0..).map(|number: u32| home.join(format!("{name}.{}.{number}", std::process::id())));
+    let made = dirs.find_map(|dir| match fs::create_dir(&dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+        made => Some(made.map(|()| dir)),
+    });
+    made.ok_or_else(|| io::Error::other("there is no room"))?
 }
 
 /// A second name for the program, or a copy of it, in a directory of its own: packages can have the same name.
 fn keep(program: &Path, home: &Path) -> io::Result<PathBuf> {
     let name = program.file_name().ok_or_else(|| io::Error::other("it has no name"))?;
-    let dir = home.join(std::process::id().to_string());
-    fs::create_dir_all(&dir)?;
-    let kept = dir.join(name);
+    let kept = room(home, "program")?.join(name);
     fs::hard_link(program, &kept).or_else(|_| fs::copy(program, &kept).map(drop))?;
     Ok(kept)
 }
@@ -46,5 +59,8 @@ mod tests {
         fs::remove_file(&program).expect("ours");
         assert_eq!(fs::read_to_string(&kept).expect("there"), "program");
         assert_eq!(kept.file_name(), program.file_name());
+        fs::write(&program, "another").expect("writable");
+        keep(&program, &dir.path().join("home")).expect("it is kept");
+        assert_eq!(fs::read_to_string(&kept).expect("there"), "program", "each has its own place");
     }
 }

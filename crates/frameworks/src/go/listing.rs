@@ -16,12 +16,8 @@ pub(super) struct Listed {
     pub(super) together: bool,
 }
 
-/// Asks each of these programs for its tests, several at once; in the order of the programs.
-pub(super) fn list_all(starts: &[Start], arguments: &Arguments) -> Vec<Result<Listed, String>> {
-    process::side_by_side(starts, |start| list(start, arguments))
-}
-
-fn list(start: &Start, arguments: &Arguments) -> Result<Listed, String> {
+/// Asks a program for its tests.
+pub(super) fn list(start: &Start, arguments: &Arguments) -> Result<Listed, String> {
     let (mut tests, mut took) = ask(start, &arguments.listed())?;
     if took > GO_START_CHEAP_MAX {
         // It may have been the machine.
@@ -74,6 +70,6 @@ mod tests {
     #[test]
     fn a_program_that_cannot_list_says_how_it_ended() {
         let start = Start { program: Some("/bin/false".into()), cwd: "/".into(), ..Start::default() };
-        assert_eq!(list_all(&[start], &Arguments::default()), [Err("exit status: 1".to_owned())]);
+        assert_eq!(list(&start, &Arguments::default()), Err("exit status: 1".to_owned()));
     }
 }

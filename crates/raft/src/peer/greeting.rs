@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Dial;
-use super::messages::{Hello, PROTOCOL, Purpose, Welcome, cluster_bytes, cluster_of};
+use super::messages::{Hello, PROTOCOL, Purpose, Welcome, cluster_bytes, cluster_of, position_record};
+use super::restraint::{self, Restraint};
 use crate::disk::Disk;
 use crate::identity::Identity;
 use crate::membership::MembershipRecord;
@@ -27,6 +28,7 @@ pub(crate) struct Me {
     /// Nodes of the cluster that it was started to form, itself included.
     pub(crate) nodes_expected: u32,
     pub(crate) dial: Arc<dyn Dial>,
+    pub(crate) restraint: Restraint,
     raft: OnceLock<Raft>,
     /// When a leader last said something.
     heard: Mutex<Option<Instant>>,
@@ -46,6 +48,7 @@ impl Me {
             path,
             nodes_expected,
             dial,
+            restraint: Restraint::default(),
             raft: OnceLock::new(),
             heard: Mutex::default(),
         }
@@ -106,6 +109,7 @@ impl Me {
             nodes_expected: self.nodes_expected,
             membership,
             refused,
+            last: self.raft().and_then(|raft| position_record(restraint::last_of(raft).as_ref())),
         }
     }
 

@@ -68,6 +68,9 @@ pub(crate) struct Welcome {
     /// Why nothing more can be said on this connection; empty = it can.
     #[prost(string, tag = "8")]
     pub(crate) refused: String,
+    /// Last entry of its log.
+    #[prost(message, optional, tag = "9")]
+    pub(crate) last: Option<PositionRecord>,
 }
 
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -9,6 +9,7 @@
 //! | [`server`] | what a connection that was accepted may ask |
 //! | [`transfer`] | whole snapshots: resumable, checked before they are used |
 //! | [`greeting`] | who is let in |
+//! | [`restraint`] | a node that cut something off its log does not vote before it has caught up |
 //! | [`formation`] | how a new cluster begins, and who waits to be added |
 //!
 //! One connection for each purpose and peer (appending, heartbeats, votes and questions, snapshots), so that a large
@@ -21,6 +22,7 @@ pub(crate) mod frames;
 pub(crate) mod greeting;
 pub(crate) mod link;
 pub(crate) mod messages;
+pub(crate) mod restraint;
 pub(crate) mod server;
 pub(crate) mod transfer;
 

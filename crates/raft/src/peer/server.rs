@@ -8,6 +8,7 @@ use futures::{FutureExt, StreamExt};
 use openraft::ReadPolicy;
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest};
 use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
 
 use super::frames::{self, Frame};
 use super::greeting::Me;
@@ -17,7 +18,7 @@ use super::messages::{
     VoteAsked, VoteRecord, log_id, position_record,
 };
 use super::{PeerStream, transfer};
-use crate::limits::{PEER_CONNECT_MS_MAX, PEER_FRAME_BYTES_MAX, PEER_HELLO_BYTES_MAX};
+use crate::limits::{APPENDS_IN_FLIGHT_MAX, PEER_CONNECT_MS_MAX, PEER_FRAME_BYTES_MAX, PEER_HELLO_BYTES_MAX};
 use crate::state_machine::{Shared, blocking};
 use crate::type_config::{Raft, TypeConfig, Vote};
 
@@ -39,18 +40,24 @@ pub(crate) async fn serve(me: Arc<Me>, shared: Arc<Shared>, stream: Box<dyn Peer
     match hello.purpose() {
         Purpose::Ask => Ok(()),
         Purpose::Append => appends(&raft, me, reader, writer).await,
-        Purpose::Control => questions(&raft, reader, writer).await,
+        Purpose::Control => questions(&raft, &me, reader, writer).await,
         Purpose::Snapshot => transfer::receive(&raft, &shared, hello.from, reader, writer).await,
     }
 }
 
 /// Feeds requests to the core as they come and answers them in order.
 async fn appends(raft: &Raft, me: Arc<Me>, reader: Reader, mut writer: Writer) -> io::Result<()> {
-    let requests = futures::stream::unfold((reader, me), |(mut reader, me)| async move {
+    // How far the leader had committed, by request: needed only while this node holds back.
+    let (told, mut commits) = mpsc::channel(2 * APPENDS_IN_FLIGHT_MAX);
+    let heard = me.clone();
+    let requests = futures::stream::unfold((reader, heard, told), |(mut reader, me, told)| async move {
         match next_append(&mut reader).await {
             Ok(request) => {
+                let request = request?;
                 me.heard();
-                Some((request?, (reader, me)))
+                // The receiver lives as long as somebody answers.
+                let _ = told.send(request.leader_commit).await;
+                Some((request, (reader, me, told)))
             }
             Err(error) => {
                 tracing::debug!(%error, "a connection for entries is broken");
@@ -62,8 +69,15 @@ async fn appends(raft: &Raft, me: Arc<Me>, reader: Reader, mut writer: Writer) -
     let mut bytes = Vec::new();
     let mut next = answers.next().await;
     while let Some(answer) = next {
+        let answer = answer.map_err(io::Error::other)?;
+        let commit = commits.try_recv().ok().flatten();
+        if let Ok(matched) = answer
+            && me.restraint.matched(matched, commit)
+        {
+            tracing::info!("this node has caught up with the leader: it votes again");
+        }
         bytes.clear();
-        frames::encode(&appended(&answer.map_err(io::Error::other)?), &mut bytes);
+        frames::encode(&appended(&answer), &mut bytes);
         writer.write_all(&bytes).await?;
         next = match answers.next().now_or_never() {
             Some(ready) => ready,
@@ -99,10 +113,10 @@ fn appended(answer: &StreamAppendResult<TypeConfig>) -> Appended {
 }
 
 /// Answers one question after the other.
-async fn questions(raft: &Raft, mut reader: Reader, mut writer: Writer) -> io::Result<()> {
+async fn questions(raft: &Raft, me: &Me, mut reader: Reader, mut writer: Writer) -> io::Result<()> {
     while let Some(frame) = frames::next(&mut reader, PEER_FRAME_BYTES_MAX).await? {
         match frame.kind {
-            VoteAsked::KIND => answer(&mut writer, vote(raft, frame).await?).await?,
+            VoteAsked::KIND => answer(&mut writer, vote(raft, me, frame).await?).await?,
             Transfer::KIND => answer(&mut writer, handed_over(raft, frame).await?).await?,
             ReadIndexAsked::KIND => answer(&mut writer, read_index(raft).await).await?,
             other => return Err(frames::invalid(format!("a question of the unknown kind {other}"))),
@@ -118,8 +132,11 @@ async fn answer<A: Framed>(writer: &mut Writer, answer: Result<A, String>) -> io
     }
 }
 
-async fn vote(raft: &Raft, frame: Frame) -> io::Result<Result<VoteAnswer, String>> {
+async fn vote(raft: &Raft, me: &Me, frame: Frame) -> io::Result<Result<VoteAnswer, String>> {
     let asked: VoteAsked = frame.message()?;
+    if !me.restraint.may_vote_for(log_id(asked.last.as_ref())) {
+        return Ok(Err("this node cut something off its log and has not caught up: it does not vote".into()));
+    }
     let request = VoteRequest {
         vote: Vote::from(&asked.vote),
         last_log_id: log_id(asked.last.as_ref()),

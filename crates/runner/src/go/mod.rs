@@ -23,8 +23,9 @@ const RUN: &str = "-test.run=";
 
 /// Executes tests of `program`, and says how each has ended.
 pub(crate) fn execute(runner: &mut Runner, program: &Program, alone: bool, items: Vec<Item>) -> io::Result<()> {
+    let named = runner.by_name(items)?;
     let mut tests: BTreeMap<String, Test> =
-        items.into_iter().map(|item| (item.name().to_owned(), Test::new(item, alone))).collect();
+        named.into_iter().map(|(name, item)| (name, Test::new(item, alone))).collect();
     while let Some((first, _)) = tests.first_key_value() {
         let rest = if alone {
             let behind = format!("{first}\0");

@@ -1,43 +1,11 @@
 //! The dialect with scripts in the place of Go's programs: what the keeper is told.
 
-use std::io::{Read, Write};
-use std::process::{Command, Stdio};
-
-use serde_json::Value;
-
 use super::*;
-use crate::runner::with_keeper;
+use crate::testing::run_script;
 
 /// Runs `script`, which has the pattern for its first argument, for these tests; what was said of each.
 fn told_of(script: &str, names: &[&str]) -> Vec<String> {
-    let (mut runner, dir, mut keeper) = with_keeper();
-    let path = dir.path().join("program");
-    // By another process: one that is forked from here meanwhile would have it open, and it could not be executed.
-    let mut writer = Command::new("sh");
-    writer.args(["-c", "cat > \"$0\"; chmod +x \"$0\""]).arg(&path).stdin(Stdio::piped());
-    let mut writer = writer.spawn().expect("a shell");
-    let text = format!("#!/bin/sh\n{script}");
-    writer.stdin.take().expect("piped").write_all(text.as_bytes()).expect("it reads");
-    assert!(writer.wait().expect("our own child").success());
-    let argv = vec![path.to_str().expect("text").to_owned()];
-    let program = Program { argv, cwd: "/".into(), ..Program::default() };
-    let item = |(name, token): (&&str, u64)| {
-        let output = dir.path().join(format!("output{token}")).to_str().expect("text").to_owned();
-        Item { token, item: format!("p {name}"), output, ..Item::default() }
-    };
-    execute(&mut runner, &program, false, names.iter().zip(1..).map(item).collect()).expect("the keeper is there");
-    drop(runner);
-    let mut bytes = Vec::new();
-    keeper.read_to_end(&mut bytes).expect("readable");
-    let mut said = Vec::new();
-    while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
-        let (frame, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
-        let frame: Value = serde_json::from_slice(frame).expect("JSON");
-        let text = |key: &str| frame[key].as_str().unwrap_or_default().to_owned();
-        said.push(format!("{} {} {} {}", text("type"), frame["token"], text("outcome"), text("message")));
-        bytes = rest.to_vec();
-    }
-    said.iter().map(|line| line.trim().to_owned()).collect()
+    run_script(script, names, |runner, program, items| execute(runner, program, false, items)).said
 }
 
 #[test]
@@ -84,6 +52,16 @@ fn a_program_that_fails_behind_its_tests_fails_the_last_of_them() {
 fn a_program_that_dies_before_its_tests_is_not_started_for_ever() {
     let said = told_of("echo 'panic: no database'; exit 2", &["TestA", "TestB"]);
     assert_eq!(said.iter().filter(|line| line.contains("crashed") && line.contains("no database")).count(), 2);
+}
+
+#[test]
+fn of_two_tests_of_one_name_one_is_not_here() {
+    let script = "echo '=== RUN   TestA'; echo '--- PASS: TestA (0.00s)'; echo PASS";
+    let said = told_of(script, &["TestA", "TestA"]);
+    assert_eq!(
+        said,
+        ["start 2", "result 2 env another test of its batch has the same name", "start 1", "result 1 passed"]
+    );
 }
 
 fn argv(words: &[&str]) -> Vec<String> {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{course, not_here};
 use crate::child::{End, Process};
-use crate::limits::TRIM_BYTES_MAX;
+use crate::limits::{TAIL_BYTES_MAX, TRIM_BYTES_MAX};
 use crate::protocol::{Item, Outcome, Program, TestResult};
 use crate::runner::Runner;
 
@@ -26,6 +26,15 @@ pub(super) fn output_of(item: &Item) -> io::Result<File> {
     File::options().create(true).append(true).open(&item.output)
 }
 
+/// The end of an output.
+pub(super) fn tail_of(path: &str) -> io::Result<Vec<u8>> {
+    let (mut file, mut tail) = (File::open(path)?, Vec::new());
+    let bytes = file.metadata()?.len();
+    file.seek(SeekFrom::Start(bytes.saturating_sub(TAIL_BYTES_MAX)))?;
+    file.take(TAIL_BYTES_MAX).read_to_end(&mut tail)?;
+    Ok(tail)
+}
+
 /// Executes one test in a process of its own.
 pub(super) fn execute(
     runner: &mut Runner,
@@ -38,13 +47,19 @@ pub(super) fn execute(
         runner.begins(item.token)?;
         runner.flush()?;
     }
-    let result = run(runner, program, item, judged)?;
+    let result = run(runner, program, item, judged, None)?;
     runner.ended(result)?;
     runner.flush()
 }
 
-/// The same, without a word to the keeper.
-pub(super) fn run(runner: &Runner, program: &Program, item: &Item, judged: Judged) -> io::Result<TestResult> {
+/// The same, without a word to the keeper, and for no longer than `time_max`.
+pub(super) fn run(
+    runner: &Runner,
+    program: &Program,
+    item: &Item,
+    judged: Judged,
+    time_max: Option<Duration>,
+) -> io::Result<TestResult> {
     let since = Instant::now();
     let args = [item.name(), "--exact", "--nocapture"];
     let started = output_of(item).and_then(|output| Process::start(program, &args, Some(item), output));
@@ -54,7 +69,7 @@ pub(super) fn run(runner: &Runner, program: &Program, item: &Item, judged: Judge
             return Ok(not_here(item, &format!("{} cannot be started: {error}", program.argv[0])));
         }
     };
-    let end = process.end(runner)?;
+    let end = process.end_within(runner, time_max)?;
     let mut result = result(item, end, judged);
     result.wall_us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
     Ok(result)
@@ -62,7 +77,7 @@ pub(super) fn run(runner: &Runner, program: &Program, item: &Item, judged: Judge
 
 fn result(item: &Item, end: End, judged: Judged) -> TestResult {
     // What cannot be read says nothing, and then the harness has not said that it went well.
-    let printed = fs::read(&item.output).unwrap_or_default();
+    let printed = tail_of(&item.output).unwrap_or_default();
     let summary = String::from_utf8_lossy(&printed);
     let summary = summary.lines().rev().find_map(|line| line.strip_prefix("test result: ")).unwrap_or_default();
     let outcome = match (judged, end.code) {

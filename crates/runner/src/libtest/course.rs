@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use muster_frameworks::parse::panic::first_panic;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -23,6 +24,7 @@ const EXIT_FAILED: i32 = 101;
 pub(super) struct Course<'a> {
     program: &'a Program,
     alone: bool,
+    again_max: Duration,
     /// By name, which is the order in which they run.
     waiting: &'a mut BTreeMap<String, Item>,
     begun: &'a mut BTreeSet<u64>,
@@ -47,12 +49,13 @@ impl<'a> Course<'a> {
     pub(super) fn new(
         program: &'a Program,
         alone: bool,
+        again_max: Duration,
         waiting: &'a mut BTreeMap<String, Item>,
         begun: &'a mut BTreeSet<u64>,
     ) -> Self {
         let pending = waiting.keys().cloned().collect();
         let (failed, since) = (Vec::new(), Instant::now());
-        Self { program, alone, waiting, begun, pending, failed, since, printed_from: 0, heard: false }
+        Self { program, alone, again_max, waiting, begun, pending, failed, since, printed_from: 0, heard: false }
     }
 
     /// Runs the process to its end. Tests that are still waiting then have not begun.
@@ -148,7 +151,8 @@ impl<'a> Course<'a> {
 
     fn process_ended(mut self, runner: &mut Runner, end: End, from: u64) -> io::Result<Over> {
         let until = runner.printed.bytes()?;
-        let tail = self.tail(runner, from, until)?;
+        let tail_from = from.max(until.saturating_sub(TAIL_BYTES_MAX));
+        let tail = self.tail(runner, tail_from, until)?;
         if !self.heard && end.code.is_some() && holds(&tail, "Unrecognized option: 'logfile'") {
             return Ok(Over::WithoutLog);
         }
@@ -161,8 +165,12 @@ impl<'a> Course<'a> {
                 let why = format!("{} has no test {name}: was it built anew?", self.program.argv[0]);
                 runner.ended(not_here(&item, &why))?;
             }
-        } else if let Some(item) = self.in_flight(&tail) {
-            self.tell_crashed(runner, &item, end, until)?;
+        } else if let Some((item, behind)) = self.in_flight(&tail) {
+            let own = match behind {
+                Some(behind) => tail_from + behind as u64..until,
+                None => self.beginning_of(runner, &item, until)..until,
+            };
+            self.tell_crashed(runner, &item, end, own)?;
         }
         runner.printed.account(until);
         Ok(Over::Whole)
@@ -172,34 +180,34 @@ impl<'a> Course<'a> {
     fn tail(&self, runner: &Runner, from: u64, until: u64) -> io::Result<Vec<u8>> {
         let mut tail = Vec::new();
         match self.waiting.values().next().filter(|_| self.alone) {
-            Some(item) => {
-                let mut file = File::open(&item.output)?;
-                let bytes = file.metadata()?.len();
-                file.seek(SeekFrom::Start(bytes.saturating_sub(TAIL_BYTES_MAX)))?;
-                file.take(TAIL_BYTES_MAX).read_to_end(&mut tail)?;
-            }
-            None => {
-                let from = from.max(until.saturating_sub(TAIL_BYTES_MAX));
-                runner.printed.part(from, until)?.read_to_end(&mut tail)?;
-            }
-        }
+            Some(item) => return alone::tail_of(&item.output),
+            None => runner.printed.part(from, until)?.read_to_end(&mut tail)?,
+        };
         Ok(tail)
     }
 
     /// The test that took the process with it: the last one of which the harness has said that it begins, and if it has
-    /// said nothing, the first one that has not ended.
-    fn in_flight(&mut self, tail: &[u8]) -> Option<Item> {
-        let place = |name: &String| {
-            let marks = [format!("test {name} ... "), format!("test {name} - should panic ... ")];
-            marks.iter().filter_map(|mark| last(tail, mark.as_bytes())).max()
+    /// said nothing, the first one that has not ended. Also where in `tail` its own output begins.
+    fn in_flight(&mut self, tail: &[u8]) -> Option<(Item, Option<usize>)> {
+        let named = self.waiting.keys().filter_map(|name| Some((behind_mark(tail, name)?, name.clone()))).max();
+        let (behind, name) = match named {
+            Some((behind, name)) => (Some(behind), name),
+            None => (None, self.waiting.keys().next()?.clone()),
         };
-        let named =
-            self.waiting.keys().filter_map(|name| Some((place(name)?, name))).max().map(|(_, name)| name.clone());
-        let name = named.or_else(|| self.waiting.keys().next().cloned())?;
-        self.waiting.remove(&name)
+        Some((self.waiting.remove(&name)?, behind))
     }
 
-    fn tell_crashed(&mut self, runner: &mut Runner, item: &Item, end: End, until: u64) -> io::Result<()> {
+    /// Where the output of a test begins that has printed so much that its beginning is not in the tail.
+    fn beginning_of(&self, runner: &Runner, item: &Item, until: u64) -> u64 {
+        let (mut head, from) = (Vec::new(), self.printed_from);
+        let read = runner.printed.part(from, until.min(from + TAIL_BYTES_MAX));
+        // What cannot be read is found out when it is copied.
+        let read = read.and_then(|mut part| part.read_to_end(&mut head));
+        let behind = read.ok().and_then(|_| behind_mark(&head, item.name()));
+        from + behind.unwrap_or(0) as u64
+    }
+
+    fn tell_crashed(&mut self, runner: &mut Runner, item: &Item, end: End, own: Range<u64>) -> io::Result<()> {
         self.begin(runner, item)?;
         let mut result = TestResult {
             token: item.token,
@@ -212,8 +220,8 @@ impl<'a> Course<'a> {
         };
         if self.alone {
             result.output_bytes = alone::trim_or_keep(item);
-        } else {
-            let copied = runner.printed.part(self.printed_from, until).and_then(|mut part| {
+        } else if !own.is_empty() {
+            let copied = runner.printed.part(own.start, own.end).and_then(|mut part| {
                 let mut output = File::options().create(true).append(true).open(&item.output)?;
                 io::copy(&mut part, &mut output)
             });
@@ -252,13 +260,17 @@ impl<'a> Course<'a> {
     /// failed, whatever comes of this.
     fn failed_again(&self, runner: &mut Runner, item: &Item) -> io::Result<TestResult> {
         runner.flush()?;
-        let again = alone::run(runner, self.program, item, alone::Judged::BySummary)?;
+        // All of it comes again. What cannot be removed stands in front.
+        let _ = fs::remove_file(&item.output);
+        let since = Instant::now();
+        let again = alone::run(runner, self.program, item, alone::Judged::BySummary, Some(self.again_max))?;
         if again.outcome == Outcome::Failed {
             return Ok(again);
         }
-        let message = "failed among others, in a process that died; run once more for its output, it did not fail";
+        let what = if since.elapsed() < self.again_max { "it did not fail" } else { "it did not end" };
+        let message = format!("failed among others, in a process that died; run once more for its output, {what}");
         let output_bytes = bytes_of(item);
-        let (token, outcome, message) = (item.token, Outcome::Failed, message.to_owned());
+        let (token, outcome) = (item.token, Outcome::Failed);
         Ok(TestResult { token, outcome, message, output_bytes, ..Default::default() })
     }
 }
@@ -325,6 +337,12 @@ pub(super) fn wait(runner: &Runner, process: &Process, log: &Log) -> io::Result<
         return Err(io::Error::other("the keeper is gone"));
     }
     Ok(fds[0].revents().contains(PollFlags::IN))
+}
+
+/// Where what a test has printed begins: behind the last place at which the harness says that it runs.
+fn behind_mark(printed: &[u8], name: &str) -> Option<usize> {
+    let marks = [format!("test {name} ... "), format!("test {name} - should panic ... ")];
+    marks.iter().filter_map(|mark| Some(last(printed, mark.as_bytes())? + mark.len())).max()
 }
 
 fn holds(bytes: &[u8], text: &str) -> bool {

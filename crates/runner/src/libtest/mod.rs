@@ -9,21 +9,32 @@ mod alone;
 mod course;
 mod log;
 mod sections;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::time::Duration;
 
+use crate::limits::AGAIN_MAX;
 use crate::protocol::{Item, Outcome, Program, TestResult};
 use crate::runner::Runner;
 use course::Course;
 use log::Log;
 
 /// What is known of programs with this harness.
-#[derive(Default)]
 pub(crate) struct Libtest {
     log: Option<Log>,
     /// Names of programs whose harness keeps no log.
     without_log: BTreeSet<String>,
+    /// How long a failed test may take when it runs again for its output.
+    again_max: Duration,
+}
+
+impl Default for Libtest {
+    fn default() -> Self {
+        Self { log: None, without_log: BTreeSet::new(), again_max: AGAIN_MAX }
+    }
 }
 
 /// How a process ended, as far as its tests are concerned.
@@ -43,8 +54,7 @@ impl Libtest {
         alone: bool,
         items: Vec<Item>,
     ) -> io::Result<()> {
-        let mut waiting: BTreeMap<String, Item> =
-            items.into_iter().map(|item| (item.name().to_owned(), item)).collect();
+        let mut waiting = runner.by_name(items)?;
         // Tests of which it was said that they have begun.
         let mut begun = BTreeSet::new();
         while let Some((first, _)) = waiting.first_key_value() {
@@ -60,7 +70,7 @@ impl Libtest {
             };
             let chosen = if alone { first.clone() } else { String::new() };
             let rest = if alone { waiting.split_off(&(chosen + "\0")) } else { BTreeMap::new() };
-            let course = Course::new(program, alone, &mut waiting, &mut begun);
+            let course = Course::new(program, alone, self.again_max, &mut waiting, &mut begun);
             if let Over::WithoutLog = course.run(runner, log)? {
                 self.without_log.insert(program.name.clone());
             }

@@ -115,7 +115,7 @@ impl World {
             }
             1 if taken > 0 => Kind::AddTasks(AddTasks { run_id, seq, tasks: odd }),
             2 => Kind::AddTasks(AddTasks { run_id, seq: plan.chunks.len() as u32 + 3, tasks: odd }),
-            3 => Kind::SealRun(SealRun { run_id, tasks: plan.tasks() + 1_000 }),
+            3 => Kind::SealRun(SealRun { run_id, tasks: plan.tasks() + 1_000, partial: false }),
             _ => Kind::CancelRun(CancelRun { run_id: "nobody's".into(), mode: 1, reason: 1 }),
         };
         self.call(Call { client: None, ticket: 0, question: Question::Command(kind.into()) });

@@ -102,7 +102,9 @@ impl World {
                 Some(chunk) => Question::Command(Kind::AddTasks(chunk.clone()).into()),
                 None => return self.proceed(number, Stage::Sealing),
             },
-            Stage::Sealing => Question::Command(Kind::SealRun(SealRun { run_id, tasks: plan.tasks() }).into()),
+            Stage::Sealing => {
+                Question::Command(Kind::SealRun(SealRun { run_id, tasks: plan.tasks(), partial: false }).into())
+            }
             Stage::Watching => Question::Summary(run_id),
             Stage::Done => return,
         };

@@ -59,6 +59,7 @@ impl Worker {
                 pid: self.pid,
                 start_ticks: u64::from(self.pid),
                 pid_namespace: 1,
+                ..Default::default()
             }),
         }
     }

@@ -293,7 +293,7 @@ impl Keeper {
     fn watch(&mut self, now: Now) -> io::Result<()> {
         for slot in &mut self.slots {
             let Some(attempt) = &mut slot.attempt else { continue };
-            if slot.runner.as_ref().is_some_and(|runner| runner.unclaimed_bytes() > self.options.output_bytes_max) {
+            if slot.runner.as_ref().is_some_and(|runner| runner.printed_bytes() > self.options.output_bytes_max) {
                 attempt.kill(StopCause::OutputLimit, now.monotonic_ms);
             }
             match slot.scratch.bytes() {

@@ -83,6 +83,7 @@ impl Coordinator {
             labels: vec![],
             resources: vec![],
             data: muster_proto::layout::DataDir::new(dir.path()),
+            own_data: false,
             keeper_command: vec![support::keeper_program().into()],
             runner_command: Vec::new(),
         };

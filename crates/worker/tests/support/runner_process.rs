@@ -141,6 +141,7 @@ fn runner(own: &Own) {
 /// Takes many tests at once. Those that `begin` are in flight until the last one of their batch is over.
 fn batch_runner(own: &Own) {
     let mut link = Link::open(own);
+    let mut has_lost = false;
     loop {
         link.say(json!({"type": "want", "items": 100}));
         let mut told = link.hear();
@@ -151,6 +152,13 @@ fn batch_runner(own: &Own) {
             other => panic!("told {other:?}"),
         }
         let items: Vec<Value> = told["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+        if items[0]["item"].as_str().is_some_and(|name| name.ends_with(" lose")) && !has_lost {
+            // As if what it was told had not come through.
+            has_lost = true;
+            link.0.shutdown(std::net::Shutdown::Both).expect("closed");
+            link = Link::open(own);
+            continue;
+        }
         let (mut begun, how) = (Vec::new(), if told["alone"] == true { "alone" } else { "shared" });
         for item in &items {
             let token = item["token"].as_u64().expect("a token");
@@ -165,6 +173,13 @@ fn batch_runner(own: &Own) {
                 "hang" => loop {
                     std::thread::park();
                 },
+                "flood" => {
+                    let output = item["output"].as_str().expect("a path");
+                    std::fs::write(output, vec![b'x'; 200_000]).expect("writable");
+                    loop {
+                        std::thread::park();
+                    }
+                }
                 _ => {}
             }
             let message = format!("pid {} {} of {} {how}", std::process::id(), told["program"]["name"], items.len());

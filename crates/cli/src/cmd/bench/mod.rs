@@ -5,7 +5,11 @@
 
 mod child;
 mod environment;
+mod failover;
 mod floor;
+mod load;
+mod nodes;
+mod redundancy;
 mod report;
 mod run;
 
@@ -24,12 +28,20 @@ enum Bench {
     /// `muster run` on plain commands: throughput against a bare spawn loop, memory, time to the first task.
     #[command(after_help = "Example:\n  muster bench run\n  muster bench run --trials 5 --output json > bench.json")]
     Run(run::RunBench),
+    /// Durable submissions and reads on one and on three coordinators: throughput, latency, cost of redundancy.
+    #[command(after_help = "Example:\n  muster bench redundancy\n  muster bench redundancy --seconds 5 --trials 3")]
+    Redundancy(redundancy::RedundancyBench),
+    /// Three coordinators under load, the leader killed again and again: time to the next acknowledged write.
+    #[command(after_help = "Example:\n  muster bench failover\n  muster bench failover --trials 5 --planned")]
+    Failover(failover::FailoverBench),
 }
 
 /// Runs a benchmark and prints its table; 1 if a figure is above its limit.
-pub(crate) fn main(args: &BenchArgs, json: bool) -> CommandResult {
+pub(crate) async fn main(args: &BenchArgs, json: bool) -> CommandResult {
     let kept = match &args.what {
         Bench::Run(bench) => bench.measure(json),
+        Bench::Redundancy(bench) => bench.measure(json).await,
+        Bench::Failover(bench) => bench.measure(json).await,
     };
     let kept = kept.map_err(|error| Failure::incomplete(format!("not measured: {error:#}")))?;
     Ok(u8::from(!kept))

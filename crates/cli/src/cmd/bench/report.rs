@@ -17,6 +17,8 @@ pub(super) struct Figure {
     pub(super) unit: &'static str,
     /// The value must not be above this.
     pub(super) limit: Option<f64>,
+    /// The value must not be below this.
+    pub(super) least: Option<f64>,
     /// All trials, in order.
     pub(super) trials: Vec<f64>,
 }
@@ -43,20 +45,32 @@ pub(super) fn median(trials: &[f64]) -> f64 {
 
 impl Figure {
     pub(super) fn of(name: impl Into<String>, unit: &'static str, trials: Vec<f64>, limit: Option<f64>) -> Self {
-        Self { name: name.into(), value: median(&trials), unit, limit, trials }
+        Self { name: name.into(), value: median(&trials), unit, limit, least: None, trials }
+    }
+
+    /// A figure of which more is better.
+    pub(super) fn rate(name: impl Into<String>, unit: &'static str, trials: Vec<f64>, least: Option<f64>) -> Self {
+        Self { least, ..Self::of(name, unit, trials, None) }
+    }
+
+    /// The worst trial counts, not the middle one.
+    pub(super) fn worst(name: impl Into<String>, unit: &'static str, trials: Vec<f64>, limit: Option<f64>) -> Self {
+        let value = trials.iter().copied().fold(f64::NAN, f64::max);
+        Self { value, ..Self::of(name, unit, trials, limit) }
     }
 
     fn kept(&self) -> bool {
-        self.limit.is_none_or(|limit| self.value <= limit)
+        self.limit.is_none_or(|limit| self.value <= limit) && self.least.is_none_or(|least| self.value >= least)
     }
 
     fn line(&self) -> String {
         let range = |pick: fn(f64, f64) -> f64| self.trials.iter().copied().reduce(pick).unwrap_or(f64::NAN);
         let (least, most) = (range(f64::min), range(f64::max));
-        let limit = match self.limit {
-            Some(limit) if self.kept() => format!("limit {limit:.2}: kept"),
-            Some(limit) => format!("limit {limit:.2}: NOT KEPT"),
-            None => String::new(),
+        let kept = if self.kept() { "kept" } else { "NOT KEPT" };
+        let limit = match (self.limit, self.least) {
+            (Some(limit), _) => format!("limit {limit:.2}: {kept}"),
+            (None, Some(least)) => format!("at least {least:.2}: {kept}"),
+            (None, None) => String::new(),
         };
         let name = &self.name;
         let line = format!("{name:<52} {:>10.2} {:<8} ({least:.2} to {most:.2})  {limit}", self.value, self.unit);

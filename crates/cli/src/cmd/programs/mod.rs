@@ -3,6 +3,7 @@
 pub(super) mod adapter;
 mod cargo;
 mod go;
+pub(super) mod growing;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -13,7 +14,7 @@ use std::time::Instant;
 use muster_frameworks::programs::{self, Listing};
 use muster_frameworks::{BATCH_PLUGIN, Framework};
 use muster_proto::Bytes;
-use muster_proto::v1::{EnvVar, RunOptions, RunnerSpec, TaskSpec};
+use muster_proto::v1::{EnvVar, RunOptions, RunnerSpec, TaskSpec, TestProgram};
 
 use super::selection::Selected;
 use crate::exit_code::Failure;
@@ -75,36 +76,75 @@ impl Asked {
     }
 }
 
-/// Builds and lists, in `cwd`. What the framework prints goes to standard error as it comes.
+/// Builds and lists, in `cwd`. What the framework prints goes to standard error as it comes. Of Go the first tests are enough:
+/// the others come while these run. `held`: the runner of a run that goes on.
 ///
 /// # Errors
 /// Exit code 5 when there is nothing that can be run, 4 when there is nothing to run, 2 for arguments that muster cannot
 /// pass on.
-pub(super) async fn select(place: &Place, cwd: &Path, asked: Asked) -> Result<Selected, Failure> {
+pub(super) async fn select(
+    place: &Place,
+    cwd: &Path,
+    asked: Asked,
+    held: Option<&RunnerSpec>,
+) -> Result<Selected, Failure> {
     let began = Instant::now();
-    let (place, cwd, of_task) = (place.clone(), cwd.to_owned(), asked.clone());
-    let listed = tokio::task::spawn_blocking(move || list(&place, &cwd, &of_task)).await;
+    if asked.framework == Framework::Go.name() {
+        let (mut growing, program) = go::begin(place, cwd, &asked, held)?;
+        let tasks = growing.first().await?.ok_or_else(|| nothing_in(&asked))?;
+        let headline = format!("{} · tests run as soon as their package is built", asked.framework);
+        let (description, runner) = (asked.description(), Some(runner(&asked, vec![program])));
+        return Ok(Selected { tasks, headline, description, runner, more: Some(growing) });
+    }
+    let (cwd, of_task) = (cwd.to_owned(), asked.clone());
+    let listed = tokio::task::spawn_blocking(move || list(&cwd, &of_task)).await;
     let listing = listed.map_err(|error| Failure::collect(format!("listing failed: {error}")))??;
     for notice in &listing.notices {
         out::complain(notice);
     }
     let tasks = programs::tasks(&listing).map_err(|error| failed(&error))?;
     if tasks.is_empty() {
-        return Err(Failure::nothing_selected(format!("nothing selected: {} has no tests", asked.description())));
+        return Err(nothing_in(&asked));
     }
     let headline = headline(&asked.framework, &listing, began.elapsed().as_secs_f64());
-    let runner = RunnerSpec {
-        plugin: BATCH_PLUGIN.to_owned(),
-        argv: asked.to_argv(),
-        programs: listing.programs,
-        ..RunnerSpec::default()
-    };
-    Ok(Selected { tasks, headline, description: asked.description(), runner: Some(runner) })
+    let runner = Some(runner(&asked, listing.programs));
+    Ok(Selected { tasks, headline, description: asked.description(), runner, more: None })
+}
+
+/// The same, and all tests at once.
+///
+/// # Errors
+/// As of [`select`].
+pub(super) async fn select_all(
+    place: &Place,
+    cwd: &Path,
+    asked: Asked,
+    held: Option<&RunnerSpec>,
+) -> Result<Selected, Failure> {
+    let (began, framework) = (Instant::now(), asked.framework.clone());
+    let mut selected = select(place, cwd, asked, held).await?;
+    if let Some(growing) = selected.more.take() {
+        selected.tasks.extend(growing.rest().await?);
+        let (tests, seconds) = (counted(selected.tasks.len(), "test"), began.elapsed().as_secs_f64());
+        selected.headline = format!("{framework} · {tests} listed in {seconds:.2} s");
+    }
+    Ok(selected)
+}
+
+fn runner(asked: &Asked, programs: Vec<TestProgram>) -> RunnerSpec {
+    RunnerSpec { plugin: BATCH_PLUGIN.to_owned(), argv: asked.to_argv(), programs, ..RunnerSpec::default() }
+}
+
+fn nothing_in(asked: &Asked) -> Failure {
+    Failure::nothing_selected(format!("nothing selected: {} has no tests", asked.description()))
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// `cargo · 1,080 tests of 14 programs, 1 doc-test program (0.31 s)`. An adapter is the one program of its tests.
 fn headline(framework: &str, listing: &Listing, seconds: f64) -> String {
-    let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     if framework != Framework::Cargo.name() {
         return format!("{framework} · {} listed in {seconds:.2} s", counted(listing.tests.len(), "test"));
     }
@@ -119,10 +159,9 @@ fn headline(framework: &str, listing: &Listing, seconds: f64) -> String {
     format!("{text} built and listed in {seconds:.2} s")
 }
 
-fn list(place: &Place, cwd: &Path, asked: &Asked) -> Result<Listing, Failure> {
+fn list(cwd: &Path, asked: &Asked) -> Result<Listing, Failure> {
     match Framework::named(&asked.framework) {
         Some(Framework::Cargo) => cargo::list(cwd, asked),
-        Some(Framework::Go) => go::list(place, cwd, asked),
         _ => adapter::list(asked),
     }
 }

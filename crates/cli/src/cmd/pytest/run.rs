@@ -10,6 +10,7 @@ use super::super::{Context, attach, selection};
 use super::collect::{Collected, collect};
 use super::{suite, verdict};
 use crate::args::RunArgs;
+use crate::args::needs::Need;
 use crate::exit_code::{CommandResult, Failure};
 use crate::host::Reader;
 
@@ -21,6 +22,8 @@ struct Asked {
     group_by: GroupBy,
     /// The run that is there already and goes on.
     held: Option<RunSummary>,
+    /// What its tasks need of a worker.
+    needs: Vec<Need>,
 }
 
 pub(crate) async fn run(context: &Context, args: &RunArgs) -> CommandResult {
@@ -36,7 +39,8 @@ pub(crate) async fn run(context: &Context, args: &RunArgs) -> CommandResult {
     };
     let mut follow = Follow::begin(context, &args.hosting, &args.reports, &run_id, held.is_none())?;
     let called = suite::called(&found.interpreter, &context.place.root);
-    let asked = Asked { called, options, group_by: args.pytest.group_by.into(), held };
+    let asked =
+        Asked { called, options, group_by: args.pytest.group_by.into(), held, needs: args.policy.needs.clone() };
     match prepare(&mut follow, asked).await {
         Ok(submission) => submit(follow, submission).await,
         Err(failure) => {
@@ -48,7 +52,7 @@ pub(crate) async fn run(context: &Context, args: &RunArgs) -> CommandResult {
 
 /// The run of this name, where there is one.
 async fn held(context: &Context, args: &RunArgs, run_id: &str) -> Result<Option<(Reader, RunSummary)>, Failure> {
-    if args.run_id.is_none() || !context.place.exists() {
+    if args.run_id.is_none() || !context.place.may_hold_runs() {
         return Ok(None);
     }
     let mut reader = Reader::open(&context.place).await?;
@@ -70,7 +74,7 @@ fn refuse_other_options(held: &RunSummary, asked: &RunOptions) -> Result<(), Fai
 
 /// Hosts or joins, lists, and makes a run of the list.
 async fn prepare(follow: &mut Follow<'_>, asked: Asked) -> Result<Submission, Failure> {
-    let Asked { called, mut options, group_by, held } = asked;
+    let Asked { called, mut options, group_by, held, needs } = asked;
     follow.session.client().await?;
     // A run that goes on keeps the environment that it was opened with.
     let env = held.as_ref().and_then(|run| run.options.as_ref()).map(|options| options.env.clone());
@@ -84,7 +88,8 @@ async fn prepare(follow: &mut Follow<'_>, asked: Asked) -> Result<Submission, Fa
     }
     let group_by = group_by.or_as_distributed(&listing.header.dist);
     options.groups_pinned = group_by.is_pinned();
-    let tasks = pytest::tasks(&listing.items, group_by).map_err(|error| Failure::collect(error.to_string()))?;
+    let mut tasks = pytest::tasks(&listing.items, group_by).map_err(|error| Failure::collect(error.to_string()))?;
+    Need::apply(&needs, &mut tasks);
     let mut headline = format!("{called} · {}", verdict::collected(&listing, &done, took));
     let (place, run_id) = (&follow.context.place, follow.run_id.clone());
     let mut open = OpenRun { run_id, client: client_name(), project: place.project.clone(), options: Some(options) };

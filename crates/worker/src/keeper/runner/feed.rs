@@ -42,7 +42,8 @@ impl Keeper {
             } else if runner.isolated {
                 self.answer_nothing(slot, now, true);
             } else if let Some(at) = self.next_of(slot, now) {
-                let together = self.program(&self.queue[at]).is_some_and(|program| program.together);
+                let start = &self.queue[at];
+                let together = start.group != 0 && self.program(start).is_some_and(|program| program.together);
                 if !together || !self.gathers_more(slot, at, now) {
                     let batch = self.batch(slot, at, together);
                     self.feed(slot, batch, now);
@@ -93,10 +94,12 @@ impl Keeper {
         start.group != 0 && self.slots.iter().filter_map(|slot| slot.runner.as_ref()).any(has)
     }
 
-    /// The program that holds a test.
+    /// The program that holds a test, or what stands for those that come while the run goes on.
     fn program(&self, start: &Start) -> Option<&TestProgram> {
         let context = self.contexts.get(&start.task.unwrap_or_default().run)?.as_ref()?;
-        context.told().runner.as_ref()?.programs.iter().find(|program| program.name == program_of(start))
+        let programs = &context.told().runner.as_ref()?.programs;
+        let named = |name: &str| programs.iter().find(|program| program.name == name);
+        named(program_of(start)).or_else(|| named(""))
     }
 
     /// Whether a runner rather waits for the rest of a group that is to run together. Not for ever, as in
@@ -138,7 +141,8 @@ impl Keeper {
             .map(|(start, (output, metrics))| Item { token: start.token, item: &start.item, output, metrics })
             .collect();
         let alone = runner.isolated || program.is_some_and(|program| program.alone);
-        let told = hub.tell(runner.id, &Tell::Run { items: &items, program: program.map(Program::of), alone });
+        let program = program.map(|program| Program::of(program_of(first), program));
+        let told = hub.tell(runner.id, &Tell::Run { items: &items, program, alone });
         (runner.wants, runner.holds_since_ms, runner.group) = (false, None, group);
         runner.stay = Stay::default();
         if pinned && group != 0 {

@@ -5,6 +5,8 @@ use std::collections::{BTreeSet, VecDeque};
 use muster_frameworks::programs;
 use muster_proto::v1::Start;
 
+use crate::limits::{RUNNER_BATCH_ITEM_BYTES_MAX, RUNNER_BATCH_US_MIN};
+
 /// A runner that asks.
 pub(super) struct Asking<'a> {
     pub(super) run: u64,
@@ -38,7 +40,8 @@ pub(super) fn pick(queue: &VecDeque<Start>, asking: &Asking<'_>) -> Option<usize
 pub(super) const PARTS_PER_SLOT: u64 = 2;
 
 /// The positions of a batch: the test at `first`, and behind it those of the same program, up to a part of all that waits
-/// of the run. What nobody knows the length of is as long as the others on average.
+/// of the run, which is not divided further than it takes [`RUNNER_BATCH_US_MIN`]. What nobody knows the length of is as long
+/// as the others on average.
 pub(super) fn share(queue: &VecDeque<Start>, first: usize, takes: usize, parts: u64) -> Vec<usize> {
     let Some(head) = queue.get(first) else { return Vec::new() };
     let run = head.task.unwrap_or_default().run;
@@ -47,14 +50,17 @@ pub(super) fn share(queue: &VecDeque<Start>, first: usize, takes: usize, parts: 
     let (count, sum_us) = known.fold((0u64, 0u64), |(count, sum), start| (count + 1, sum + start.expected_us));
     let average_us = sum_us.checked_div(count).unwrap_or(1).max(1);
     let length_us = |start: &Start| if start.expected_us > 0 { start.expected_us } else { average_us };
-    let part_us = waiting().map(length_us).sum::<u64>().div_ceil(parts.max(1));
+    let least_us = if count > 0 { RUNNER_BATCH_US_MIN } else { 0 };
+    let part_us = waiting().map(length_us).sum::<u64>().div_ceil(parts.max(1)).max(least_us);
     let belongs = |start: &Start| {
         let same = (start.task.unwrap_or_default().run, start.group) == (run, head.group);
         same && is_shared(start) && program_of(start) == program_of(head)
     };
-    let (mut chosen, mut chosen_us) = (vec![first], length_us(head));
+    let (mut chosen, mut chosen_us, mut bytes) = (vec![first], length_us(head), head.item.len());
     for (at, start) in queue.iter().enumerate().filter(|(at, start)| *at != first && belongs(start)) {
-        if chosen.len() >= takes || chosen_us + length_us(start) > part_us {
+        bytes += start.item.len();
+        let full = chosen.len() >= takes || bytes > RUNNER_BATCH_ITEM_BYTES_MAX;
+        if full || chosen_us + length_us(start) > part_us {
             break;
         }
         chosen.push(at);
@@ -146,6 +152,25 @@ mod tests {
         let short = of_programs(&tests[2..]);
         assert_eq!(share(&short, 0, 1_000, 4).len(), 25);
         assert_eq!(share(&waiting, 0, 1_000, 1).len(), 102, "all that is to run together");
+    }
+
+    #[test]
+    fn tests_that_are_known_to_be_short_are_not_divided_for_nothing() {
+        assert_eq!(share(&of_programs(&[("a", 500); 30]), 0, 100, 4).len(), 30);
+        assert_eq!(share(&of_programs(&[("a", 500), ("a", 0), ("b", 0)]), 0, 100, 4), [0, 1]);
+        assert_eq!(share(&of_programs(&[("a", 0); 30]), 0, 100, 4).len(), 8, "of these nothing is known");
+    }
+
+    #[test]
+    fn the_names_of_a_batch_fit_into_arguments_and_one_that_is_too_long_goes_alone() {
+        let third = "x".repeat(RUNNER_BATCH_ITEM_BYTES_MAX / 3);
+        let mut waiting = of_programs(&[("a", 0); 4]);
+        for start in &mut waiting {
+            start.item.push_str(&third[..third.len() - 10]);
+        }
+        assert_eq!(share(&waiting, 0, 100, 1), [0, 1, 2]);
+        waiting[0].item.push_str(&third.repeat(3));
+        assert_eq!(share(&waiting, 0, 100, 1), [0]);
     }
 
     #[test]

@@ -116,8 +116,19 @@ impl Runner {
         Some(self.current.remove(at))
     }
 
+    /// Bytes that it has printed since its last test, or, where that is more, that a test in flight has in its own output.
+    pub(crate) fn printed_bytes(&self) -> u64 {
+        use std::os::unix::ffi::OsStrExt;
+        let bytes_in = |path: &[u8]| {
+            // One that nothing was written to is not there.
+            std::fs::metadata(std::ffi::OsStr::from_bytes(path)).map_or(0, |metadata| metadata.len())
+        };
+        let running = self.current.iter().filter(|current| current.told.is_none());
+        running.map(|current| bytes_in(&current.start.output_path)).fold(self.unclaimed_bytes(), u64::max)
+    }
+
     /// Bytes that it has printed and that belong to no test yet.
-    pub(crate) fn unclaimed_bytes(&self) -> u64 {
+    fn unclaimed_bytes(&self) -> u64 {
         let size = self.stdio.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |metadata| metadata.len());
         size.saturating_sub(self.stdio_told_bytes)
     }

@@ -85,23 +85,23 @@ impl Keeper {
             }
             None => return self.runner_never_came(slot, "it ended as soon as it had begun"),
         };
-        let slot = &mut self.slots[slot];
-        match (process, &mut slot.attempt) {
-            (Some(process), _) => slot.attempt = Some(process),
-            (None, Some(process)) if slot.runner.as_ref().is_some_and(|runner| runner.current.is_empty()) => {
+        let place = &mut self.slots[slot];
+        match (process, &mut place.attempt) {
+            (Some(process), _) => place.attempt = Some(process),
+            (None, Some(process)) if place.runner.as_ref().is_some_and(|runner| runner.current.is_empty()) => {
                 process.unlimit();
             }
             (None, _) => {}
         }
-        if let Some(runner) = &mut slot.runner {
-            runner.expected_until_ms = None;
-            runner.wants = false;
-            // What was handed over on a connection that is gone may not have come through.
-            if runner.reserved.is_none() {
-                runner.reserved = runner.fed.pop_front();
-            }
+        let Some(runner) = &mut place.runner else { return Ok(()) };
+        runner.expected_until_ms = None;
+        runner.wants = false;
+        // What was handed over on a connection that is gone may not have come through. One test stays this runner's.
+        if runner.reserved.is_none() {
+            runner.reserved = runner.fed.pop_front();
         }
-        Ok(())
+        let rest = runner.fed.drain(..).collect();
+        self.wait_again(rest)
     }
 
     fn runner_wants(&mut self, slot: usize, now: Now, items: u32) {
@@ -196,7 +196,10 @@ impl Keeper {
 
     /// What was handed to a runner and not begun waits again, in front; what must not run any more is over.
     pub(super) fn hand_back(&mut self, mut runner: Runner) -> io::Result<()> {
-        let unstarted: Vec<Start> = runner.fed.drain(..).chain(runner.reserved.take()).collect();
+        self.wait_again(runner.fed.drain(..).chain(runner.reserved.take()).collect())
+    }
+
+    fn wait_again(&mut self, unstarted: Vec<Start>) -> io::Result<()> {
         for start in unstarted.into_iter().rev() {
             if self.runners.revoked.remove(&start.token) {
                 self.link.push(keeper_event::Kind::Exited(not_started(&start)))?;

@@ -128,8 +128,9 @@ pub(super) struct Program<'a> {
 }
 
 impl<'a> Program<'a> {
-    pub(super) fn of(program: &'a TestProgram) -> Self {
-        let TestProgram { name, argv, cwd, env, dialect, .. } = program;
+    /// `name`: its own, whatever stands for it.
+    pub(super) fn of(name: &'a str, program: &'a TestProgram) -> Self {
+        let TestProgram { argv, cwd, env, dialect, .. } = program;
         let env = env.iter().map(|variable| (variable.key.as_str(), variable.value.as_str())).collect();
         Self { name, argv, cwd, env, dialect }
     }

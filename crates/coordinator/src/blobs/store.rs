@@ -1,0 +1,304 @@
+//! The blobs of this node: one file for each, named after its digest, so that what is in it can always be checked.
+//!
+//! A file gets its name only when it is complete and durable. What a process left incomplete is removed when the next
+//! one looks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use muster_proto::blob::BlobDigest;
+use muster_proto::layout::DataDir;
+use muster_proto::limits::BLOB_CHUNK_BYTES_MAX;
+use muster_raft::{Disk, write_atomically};
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use crate::limits::BLOBS_MAX;
+
+/// Why a blob cannot be had from this node.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BlobError {
+    #[error("blob {0} is not on this node")]
+    Absent(BlobDigest),
+    #[error("blob {digest} is damaged on this node: its bytes have digest {found}")]
+    Damaged { digest: BlobDigest, found: BlobDigest },
+    #[error(transparent)]
+    Unreadable(#[from] io::Error),
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct BlobStore {
+    disk: Arc<dyn Disk>,
+    data: DataDir,
+    bytes_max: u64,
+    incoming: AtomicU64,
+    /// `None` until somebody needs it.
+    index: Mutex<Option<Index>>,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    blobs: BTreeMap<BlobDigest, Kept>,
+    /// Of the blobs above.
+    bytes: u64,
+    /// Promised to blobs that are coming.
+    reserved: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    bytes: u64,
+    /// When it was brought or asked for last; for what was there before, when the process began to look.
+    used: Instant,
+}
+
+/// What was removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Removed {
+    pub(crate) blobs: u64,
+    pub(crate) bytes: u64,
+    /// What is left.
+    pub(crate) kept: u64,
+    pub(crate) kept_bytes: u64,
+}
+
+/// Room for a blob that is coming; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Room {
+    store: Arc<BlobStore>,
+    bytes: u64,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some(index) = self.store.index.lock().as_mut() {
+            index.reserved = index.reserved.saturating_sub(self.bytes);
+        }
+    }
+}
+
+impl BlobStore {
+    pub(crate) fn new(disk: Arc<dyn Disk>, data: DataDir, bytes_max: u64) -> Arc<Self> {
+        Arc::new(Self { disk, data, bytes_max, incoming: AtomicU64::new(0), index: Mutex::default() })
+    }
+
+    /// Asks for room. Blocks.
+    ///
+    /// # Errors
+    /// `StorageFull` when there is none, with what to do; or of the disk.
+    pub(crate) fn reserve(self: &Arc<Self>, bytes: u64) -> io::Result<Room> {
+        self.with_index(|index| {
+            let taken = index.bytes.saturating_add(index.reserved);
+            if taken.saturating_add(bytes) > self.bytes_max {
+                let text = format!(
+                    "{} holds {taken} bytes of blobs, and {} is the most: no room for {bytes} more",
+                    self.data.blobs().display(),
+                    self.bytes_max
+                );
+                return Err(io::Error::new(io::ErrorKind::StorageFull, text));
+            }
+            if index.blobs.len() >= BLOBS_MAX {
+                let text = format!("{} holds {BLOBS_MAX} blobs, the most there can be", self.data.blobs().display());
+                return Err(io::Error::new(io::ErrorKind::StorageFull, text));
+            }
+            index.reserved += bytes;
+            Ok(())
+        })??;
+        Ok(Room { store: Arc::clone(self), bytes })
+    }
+
+    /// Makes a blob of what `fill` writes: durable, under its name, whatever was there before. Blocks.
+    ///
+    /// # Errors
+    /// `InvalidData` when it is not the blob that was expected; or of the disk, or of `fill`.
+    pub(crate) fn write(
+        &self,
+        expected: Option<BlobDigest>,
+        fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<BlobDigest> {
+        // Not before the leftovers have been removed.
+        self.with_index(|_| ())?;
+        let dir = self.data.blobs_incoming();
+        self.disk.create_dir_all(&dir)?;
+        let unnamed = dir.join(self.incoming.fetch_add(1, Ordering::Relaxed).to_string());
+        let mut digest = None;
+        let bytes = write_atomically(self.disk.as_ref(), &unnamed, |file| {
+            let mut hashing = Hashing { inner: file, sum: Sha256::new() };
+            fill(&mut hashing)?;
+            let found = BlobDigest::from(<[u8; 32]>::from(hashing.sum.finalize()));
+            if let Some(expected) = expected.filter(|expected| *expected != found) {
+                let text = format!("what came as blob {expected} has digest {found}");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+            digest = Some(found);
+            Ok(())
+        })?;
+        let digest = digest.expect("was filled");
+        let (dir, path) = (self.data.blobs_of(digest.bytes()[0]), self.data.blob(&digest));
+        self.disk.create_dir_all(&dir)?;
+        self.disk.fsync_dir(&self.data.blobs())?;
+        fail::fail_point!("coordinator-blob-before-rename");
+        self.disk.rename(&unnamed, &path)?;
+        self.disk.fsync_dir(&dir)?;
+        fail::fail_point!("coordinator-blob-after-rename");
+        self.with_index(|index| index.put(digest, bytes))?;
+        Ok(digest)
+    }
+
+    /// Whether the blob is here, as far as can be said without reading all of it. Blocks.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub(crate) fn holds(&self, digest: &BlobDigest) -> io::Result<bool> {
+        let used = |index: &mut Index| index.blobs.get_mut(digest).map(|kept| kept.used = Instant::now());
+        if self.with_index(used)?.is_none() {
+            return Ok(false);
+        }
+        match self.disk.open(&self.data.blob(digest)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.with_index(|index| index.forget(digest))?;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Hands over all bytes of a blob, each checked before any is handed over. Blocks.
+    ///
+    /// # Errors
+    /// See [`BlobError`]; or of `each`.
+    pub(crate) fn read(
+        &self,
+        digest: &BlobDigest,
+        mut each: impl FnMut(u64, &[u8]) -> io::Result<()>,
+    ) -> Result<(), BlobError> {
+        let bytes = self.check(digest)?;
+        self.pass(digest, |chunk| each(bytes, chunk)).map(drop)
+    }
+
+    /// Reads all of a blob and compares it with its name; gives its size. A damaged one counts as absent from then on.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// See [`BlobError`].
+    pub(crate) fn check(&self, digest: &BlobDigest) -> Result<u64, BlobError> {
+        let checked = self.pass(digest, |_| Ok(()));
+        match &checked {
+            Ok(_) => {}
+            Err(BlobError::Absent(_)) => self.with_index(|index| index.forget(digest))?,
+            Err(error) => {
+                tracing::error!(%error, path = %self.data.blob(digest).display(), "a blob cannot be used");
+                self.with_index(|index| index.forget(digest))?;
+            }
+        }
+        checked
+    }
+
+    /// Removes blobs that are not to be kept and that nobody has used for a while. Blocks.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub(crate) fn remove_unused(&self, keep: &BTreeSet<BlobDigest>, age: Duration) -> io::Result<Removed> {
+        self.with_index(|index| {
+            let unused = |(digest, kept): (&BlobDigest, &Kept)| {
+                (!keep.contains(digest) && kept.used.elapsed() >= age).then_some((*digest, kept.bytes))
+            };
+            let unused: Vec<_> = index.blobs.iter().filter_map(unused).collect();
+            let mut removed = Removed::default();
+            for (digest, bytes) in unused {
+                match self.disk.remove(&self.data.blob(&digest)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    Ok(()) | Err(_) => index.forget(&digest),
+                }
+                removed = Removed { blobs: removed.blobs + 1, bytes: removed.bytes + bytes, ..removed };
+            }
+            Ok(Removed { kept: index.blobs.len() as u64, kept_bytes: index.bytes, ..removed })
+        })?
+    }
+
+    fn pass(&self, digest: &BlobDigest, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> Result<u64, BlobError> {
+        let mut file = match self.disk.open(&self.data.blob(digest)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(BlobError::Absent(*digest)),
+            Err(error) => return Err(error.into()),
+        };
+        let (mut sum, mut bytes, mut buffer) = (Sha256::new(), 0, vec![0; BLOB_CHUNK_BYTES_MAX]);
+        loop {
+            let read = match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            };
+            sum.update(&buffer[..read]);
+            bytes += read as u64;
+            each(&buffer[..read])?;
+        }
+        let found = BlobDigest::from(<[u8; 32]>::from(sum.finalize()));
+        if found == *digest { Ok(bytes) } else { Err(BlobError::Damaged { digest: *digest, found }) }
+    }
+
+    fn with_index<R>(&self, with: impl FnOnce(&mut Index) -> R) -> io::Result<R> {
+        let mut index = self.index.lock();
+        if index.is_none() {
+            *index = Some(self.look()?);
+        }
+        Ok(with(index.as_mut().expect("was looked for")))
+    }
+
+    /// What is on disk; removes what an earlier process left incomplete.
+    fn look(&self) -> io::Result<Index> {
+        let mut index = Index::default();
+        let list = |dir: &Path| match self.disk.list(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            listed => listed,
+        };
+        for leftover in list(&self.data.blobs_incoming())? {
+            self.disk.remove(&self.data.blobs_incoming().join(leftover.name))?;
+        }
+        for first in 0..=u8::MAX {
+            for entry in list(&self.data.blobs_of(first))? {
+                if let Some(digest) = entry.name.to_str().and_then(BlobDigest::from_hex) {
+                    index.put(digest, entry.bytes);
+                }
+            }
+        }
+        Ok(index)
+    }
+}
+
+impl Index {
+    fn put(&mut self, digest: BlobDigest, bytes: u64) {
+        let before = self.blobs.insert(digest, Kept { bytes, used: Instant::now() });
+        self.bytes = self.bytes + bytes - before.map_or(0, |before| before.bytes);
+    }
+
+    fn forget(&mut self, digest: &BlobDigest) {
+        self.bytes -= self.blobs.remove(digest).map_or(0, |kept| kept.bytes);
+    }
+}
+
+struct Hashing<'a> {
+    inner: &'a mut dyn Write,
+    sum: Sha256,
+}
+
+impl Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.sum.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
