@@ -35,7 +35,7 @@ fn three_machines_become_a_cluster_by_the_commands_for_them() {
     command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
     let done = sandbox.start_command("machines", command).wait().exits(0);
     // Said by the program when the flags were not there; used as they were said.
-    let done = done.says("add --listen 0.0.0.0:8080 --advertise THIS-HOST:8080, and --insecure");
+    let done = done.says("add --listen 0.0.0.0:8080 --advertise THIS-HOST:8080").says("--insecure");
     done.says("3 selected = 3 passed").says("node-1").says("node-2").says("node-3");
 }
 
