@@ -170,10 +170,10 @@ impl TokenFile {
 
     fn by_hash(&self) -> Result<ByHash, TokenError> {
         let mut read = self.read.lock();
-        if let Some((stamp, known)) = &*read {
-            if stamp.still_holds(&self.path) {
-                return Ok(Arc::clone(known));
-            }
+        if let Some((stamp, known)) = &*read
+            && stamp.still_holds(&self.path)
+        {
+            return Ok(Arc::clone(known));
         }
         *read = None;
         let (contents, stamp) = self.contents()?;
@@ -219,7 +219,7 @@ impl TokenFile {
             file.write_all(&bytes)?;
             file.sync_all()?;
             std::fs::rename(&new, &self.path)?;
-            let dir = self.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let dir = self.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
             File::open(dir)?.sync_all()
         });
         written.map_err(fail)

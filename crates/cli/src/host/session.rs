@@ -40,7 +40,7 @@ enum Role {
     /// Not connected yet.
     Outside,
     /// A cluster was named: any of its coordinators will do.
-    Remote(Client),
+    Remote(Box<Client>),
     /// Another process hosts, as its file says.
     Joined(HostFile),
     /// This one does.
@@ -119,10 +119,10 @@ impl Session {
     /// The connection that there is, or a new one to whichever coordinator answers.
     async fn remote(endpoints: &Endpoints, role: &mut Role) -> Result<Client, ClientError> {
         if let Role::Remote(client) = role {
-            return Ok(client.clone());
+            return Ok(client.as_ref().clone());
         }
         let client = endpoints.connect().await?;
-        *role = Role::Remote(client.clone());
+        *role = Role::Remote(Box::new(client.clone()));
         Ok(client)
     }
 
