@@ -1,8 +1,9 @@
 //! Who may call what, on a node that asks who its callers are.
 //!
-//! One table says which role each method needs. A caller is what its token says, when it sends one, and otherwise what its
-//! certificate says. In its own name a node asks for blobs only, which every node has. Otherwise it passes on what others ask: their token as it came, or, of a
-//! caller with a certificate, whose it was. So a node can speak for workers and clients, and never for an administrator.
+//! One table says which role each method needs. A caller is what its token says, when it sends one, and otherwise what
+//! its certificate says. In its own name a node asks for blobs only, which every node has. Otherwise it passes on what
+//! others ask: their token as it came, or, of a caller with a certificate, whose it was. So a node can speak for
+//! workers and clients, and never for an administrator.
 
 use std::net::SocketAddr;
 
