@@ -12,13 +12,22 @@ mod support;
 
 use rig::Cluster;
 use rustix::process::Signal;
-use support::{Done, Sandbox, until};
+use support::{Done, Running, Sandbox, until};
 
 /// One task at a time on each of four workers.
 const FOUR: &str = "--workers 4 --slots 1";
 /// Tasks of a run, and the first of those that wait: one runs on each worker when something happens.
 const TASKS: usize = 40;
 const HELD: usize = 12;
+
+/// A cluster on whose four workers the first of the tasks that wait are running.
+fn in_mid_run() -> (Cluster, Running) {
+    let cluster = Cluster::up(FOUR);
+    cluster.jobs(TASKS, HELD);
+    let run = cluster.start_run("");
+    cluster.until_held(HELD, 4, &run);
+    (cluster, run)
+}
 
 /// The run passed as if nothing had been, and said what the change of leaders cost.
 #[track_caller]
@@ -32,10 +41,7 @@ fn passed_and_told(done: Done, lost: &str) {
 
 #[test]
 fn the_leader_is_killed_in_mid_run_and_nothing_is_lost_or_repeated() {
-    let cluster = Cluster::up(FOUR);
-    cluster.jobs(TASKS, HELD);
-    let run = cluster.start_run("");
-    cluster.until_held(HELD, 4, &run);
+    let (cluster, run) = in_mid_run();
     let lost = cluster.leader(|_| true);
     cluster.cluster("kill leader").exits(0).says(&lost);
     cluster.leader(|name| name != lost);
@@ -75,10 +81,7 @@ fn the_leader_is_killed_in_mid_run_of_a_suite_of_pytest() {
 
 #[test]
 fn a_follower_is_killed_in_mid_run_and_catches_up_when_it_is_started_again() {
-    let cluster = Cluster::up(FOUR);
-    cluster.jobs(TASKS, HELD);
-    let run = cluster.start_run("");
-    cluster.until_held(HELD, 4, &run);
+    let (cluster, run) = in_mid_run();
     let follower = cluster.follower();
     cluster.cluster(&format!("kill {follower}")).exits(0);
     assert_eq!(cluster.cluster("status").code, Some(1), "a process is missing");
@@ -92,10 +95,7 @@ fn a_follower_is_killed_in_mid_run_and_catches_up_when_it_is_started_again() {
 
 #[test]
 fn a_leader_that_was_stopped_follows_when_it_wakes_and_expires_nothing() {
-    let cluster = Cluster::up(FOUR);
-    cluster.jobs(TASKS, HELD);
-    let run = cluster.start_run("");
-    cluster.until_held(HELD, 4, &run);
+    let (cluster, run) = in_mid_run();
     let sessions = cluster.sessions();
     let lost = cluster.leader(|_| true);
     cluster.signal(&lost, Signal::STOP);
@@ -113,10 +113,7 @@ fn a_leader_that_was_stopped_follows_when_it_wakes_and_expires_nothing() {
 
 #[test]
 fn leadership_is_handed_over_during_a_run_without_a_failed_request() {
-    let cluster = Cluster::up(FOUR);
-    cluster.jobs(TASKS, HELD);
-    let run = cluster.start_run("");
-    cluster.until_held(HELD, 4, &run);
+    let (cluster, run) = in_mid_run();
     let to = cluster.follower();
     let admin = |line: &str| cluster.sandbox.run(&format!("admin --cluster {} {line}", cluster.addresses));
     admin(&format!("transfer-leader {to}")).exits(0).says(&format!("{to} leads"));

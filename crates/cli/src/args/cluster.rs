@@ -37,7 +37,7 @@ pub(crate) struct CoordinatorArgs {
     pub(crate) peers: Vec<String>,
     /// Tokens that are let in, beside certificates; the same file on every node, made by muster token
     #[arg(long, value_name = "FILE")]
-    pub(crate) tokens: Option<std::path::PathBuf>,
+    pub(crate) tokens: Option<PathBuf>,
     /// Serve others than this machine without encryption and without asking who they are
     #[arg(long)]
     pub(crate) insecure: bool,
@@ -125,11 +125,4 @@ pub(crate) enum AdminCommand {
     },
     /// Have the leader write a snapshot
     Snapshot,
-}
-
-/// `--data-dir` of commands that are no project's.
-pub(crate) fn state_dir(kind: &str, name: &str) -> Option<PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
-    Some(state.join("muster").join(format!("{kind}-{name}")))
 }

@@ -17,13 +17,13 @@ use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use super::Context;
-use crate::args::cluster::{CoordinatorArgs, state_dir};
+use crate::args::cluster::CoordinatorArgs;
 use crate::exit_code::{CommandResult, Failure, OK};
+use crate::host::Place;
 use crate::host::access;
 use crate::host::cluster::address;
 use crate::host::hosting::Neighbours;
-use crate::host::lock::{self, Tried};
-use crate::host::{Place, files};
+use crate::host::own_dir::{self, Kind};
 use crate::limits::HAND_OVER_MAX;
 use crate::out;
 
@@ -42,20 +42,7 @@ pub(crate) async fn coordinator(context: &Context, args: &CoordinatorArgs) -> Co
     let peers = peers(args, tls.is_some())?;
     exposure::check(args, &peers, tls.as_deref())?;
     let guard = exposure::guard(args, tls.as_deref())?;
-    let data_dir = match &context.global.data_dir {
-        Some(dir) => dir.clone(),
-        None => state_dir("coordinator", &args.node_id)
-            .ok_or_else(|| Failure::usage("neither HOME nor XDG_STATE_HOME is set: say --data-dir DIR"))?,
-    };
-    let place = Place::find(Some(&data_dir))?;
-    place.create()?;
-    let Tried::Locked(_lock) = lock::try_exclusive(&place)? else {
-        let dir = place.data.root().display();
-        return Err(Failure::cluster(format!(
-            "{dir} is in use by another process: each node needs its own --data-dir"
-        )));
-    };
-    files::ensure_format(&place)?;
+    let (place, _lock) = own_dir::open(context.global.data_dir.as_deref(), Kind::Coordinator, &args.node_id)?;
     let listener = TcpListener::bind(args.listen).await;
     let listener = listener.map_err(|error| Failure::cluster(format!("cannot listen on {}: {error}", args.listen)))?;
     let listen = listener.local_addr().map_err(|error| Failure::cluster(error.to_string()))?;

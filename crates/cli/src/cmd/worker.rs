@@ -12,13 +12,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::Context;
-use crate::args::cluster::{WorkerArgs, state_dir};
+use crate::args::cluster::WorkerArgs;
 use crate::exit_code::{CommandResult, Failure, OK};
+use crate::host::Place;
 use crate::host::access::access;
 use crate::host::cluster::Endpoints;
 use crate::host::hosting::{KEEPER, RUNNER};
-use crate::host::lock::{self, Tried};
-use crate::host::{Place, files};
+use crate::host::own_dir::{self, Kind};
 use crate::limits::CONTROL_MAX;
 use crate::out;
 
@@ -30,20 +30,7 @@ pub(crate) async fn worker(context: &Context, args: &WorkerArgs) -> CommandResul
         Some(name) => name.clone(),
         None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
     };
-    let data_dir = match &context.global.data_dir {
-        Some(dir) => dir.clone(),
-        None => state_dir("worker", &name)
-            .ok_or_else(|| Failure::usage("neither HOME nor XDG_STATE_HOME is set: say --data-dir DIR"))?,
-    };
-    let place = Place::find(Some(&data_dir))?;
-    place.create()?;
-    let Tried::Locked(_lock) = lock::try_exclusive(&place)? else {
-        let dir = place.data.root().display();
-        return Err(Failure::cluster(format!(
-            "{dir} is in use by another process: each worker needs its own --name and --data-dir"
-        )));
-    };
-    files::ensure_format(&place)?;
+    let (place, _lock) = own_dir::open(context.global.data_dir.as_deref(), Kind::Worker, &name)?;
     let config = config(args, &name, &place)?;
     let channels = endpoints.channels().map_err(|error| Failure::usage(error.to_string()))?;
     let refused = |error| Failure::cluster(format!("signals cannot be received: {error}"));

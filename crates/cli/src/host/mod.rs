@@ -8,6 +8,7 @@ pub(crate) mod find;
 pub(crate) mod hosting;
 pub(crate) mod lock;
 pub(crate) mod offline;
+pub(crate) mod own_dir;
 pub(crate) mod place;
 pub(crate) mod project;
 pub(crate) mod reader;

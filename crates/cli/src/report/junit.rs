@@ -92,23 +92,49 @@ fn xml(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use muster_proto::v1::{Ledger, TaskResult};
+    use muster_proto::v1::{AttemptReport, Ledger, Outcome, TaskResult};
     use proptest::prelude::*;
 
     use super::*;
     use crate::report::human::tests::{ended_run, failed_row, row_with};
 
-    /// Writes the rows and reads the file back; panics where it is not well-formed.
-    fn written(rows: &[TaskRow]) -> String {
+    /// A test that was executed once: its report holds these words and this output.
+    pub(super) fn executed(result: TaskResult, outcome: Outcome, message: &str, output: &[u8]) -> TaskRow {
+        let mut row = row_with(0, "ignored", result, &[(1, -1)]);
+        let report = report_of(&mut row);
+        report.set_outcome(outcome);
+        report.message = message.into();
+        report.output_bytes = output.len() as u64;
+        report.output_head = output.to_vec().into();
+        row
+    }
+
+    /// The report of the first attempt.
+    pub(super) fn report_of(row: &mut TaskRow) -> &mut AttemptReport {
+        row.attempts[0].report.as_mut().expect("made with one")
+    }
+
+    /// The file that is written of these rows, each with the name that the framework gave it and its complete output.
+    pub(super) fn written_of(framework: &str, rows: &[(TaskRow, &str, Option<&[u8]>)]) -> String {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("junit.xml");
         let mut junit = Junit::create(&path, "k3m9p2xyz").expect("a writable directory");
-        let run = ended_run(Ledger { selected: 1, failed: 1, ..Default::default() });
-        rows.iter().for_each(|row| junit.add(&run, row, "", None));
+        let failed = rows.iter().filter(|(row, ..)| row.result() == TaskResult::Failed).count();
+        let mut run = ended_run(Ledger { selected: 1, failed: failed.min(1) as u64, ..Default::default() });
+        if !framework.is_empty() {
+            run.options.get_or_insert_default().framework = framework.into();
+        }
+        rows.iter().for_each(|(row, item, output)| junit.add(&run, row, item, *output));
         junit.finish(&run).expect("a writable directory");
         let left: Vec<_> = std::fs::read_dir(dir.path()).expect("readable").collect();
         assert_eq!(left.len(), 1, "the temporary file is gone: {left:?}");
         std::fs::read_to_string(path).expect("it is there and UTF-8")
+    }
+
+    /// The file of commands.
+    fn written(rows: &[TaskRow]) -> String {
+        let rows: Vec<_> = rows.iter().map(|row| (row.clone(), "", None)).collect();
+        written_of("", &rows)
     }
 
     #[test]

@@ -62,36 +62,10 @@ fn words(report: &AttemptReport) -> String {
 
 #[cfg(test)]
 mod tests {
-    use muster_proto::v1::{KeyValue, Ledger, TaskResult, TestDetail};
+    use muster_proto::v1::{KeyValue, TaskResult, TestDetail};
 
-    use super::super::Junit;
+    use super::super::tests::{executed as row, report_of as report, written_of as written};
     use super::*;
-    use crate::report::human::tests::{ended_run, row_with};
-
-    fn row(result: TaskResult, outcome: Outcome, message: &str, output: &[u8]) -> TaskRow {
-        let mut row = row_with(0, "ignored", result, &[(1, -1)]);
-        let report = row.attempts[0].report.as_mut().expect("made with one");
-        report.set_outcome(outcome);
-        report.message = message.into();
-        report.output_bytes = output.len() as u64;
-        report.output_head = output.to_vec().into();
-        row
-    }
-
-    fn report(row: &mut TaskRow) -> &mut AttemptReport {
-        row.attempts[0].report.as_mut().expect("made with one")
-    }
-
-    fn written(framework: &str, rows: &[(TaskRow, &str, Option<&[u8]>)]) -> String {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let path = dir.path().join("junit.xml");
-        let mut junit = Junit::create(&path, "k3m9p2xyz").expect("a writable directory");
-        let mut run = ended_run(Ledger { selected: 1, ..Default::default() });
-        run.options.get_or_insert_default().framework = framework.into();
-        rows.iter().for_each(|(row, item, output)| junit.add(&run, row, item, *output));
-        junit.finish(&run).expect("a writable directory");
-        std::fs::read_to_string(path).expect("it is there and UTF-8")
-    }
 
     #[test]
     fn every_end_of_a_test_is_written_under_its_program() {

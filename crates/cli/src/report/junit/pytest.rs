@@ -138,21 +138,15 @@ fn captured(line: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use muster_frameworks::Framework;
-    use muster_proto::v1::{KeyValue, Ledger, TestDetail};
+    use muster_proto::v1::{KeyValue, TestDetail};
 
-    use super::super::Junit;
+    use super::super::tests::{executed, report_of, written_of};
     use super::*;
-    use crate::report::human::tests::{ended_run, row_with};
 
     fn row(result: TaskResult, outcome: Outcome, message: &str, phase: &str, output: &[u8]) -> TaskRow {
-        let mut row = row_with(0, "ignored", result, &[(1, -1)]);
-        let report = row.attempts[0].report.as_mut().expect("made with one");
-        report.set_outcome(outcome);
-        report.message = message.into();
-        report.output_bytes = output.len() as u64;
-        report.output_head = output.to_vec().into();
+        let mut row = executed(result, outcome, message, output);
         let (file, phase) = ("tests/test_a.py".into(), phase.into());
-        report.detail = Some(TestDetail { phase, file, line: 12, ..Default::default() });
+        report_of(&mut row).detail = Some(TestDetail { phase, file, line: 12, ..Default::default() });
         row
     }
 
@@ -161,14 +155,8 @@ mod tests {
     }
 
     fn written(rows: &[(TaskRow, &str)]) -> String {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let path = dir.path().join("junit.xml");
-        let mut junit = Junit::create(&path, "k3m9p2xyz").expect("a writable directory");
-        let mut run = ended_run(Ledger { selected: 1, ..Default::default() });
-        run.options.get_or_insert_default().framework = Framework::Pytest.name().into();
-        rows.iter().for_each(|(row, item)| junit.add(&run, row, item, None));
-        junit.finish(&run).expect("a writable directory");
-        std::fs::read_to_string(path).expect("it is there and UTF-8")
+        let rows: Vec<_> = rows.iter().map(|(row, item)| (row.clone(), *item, None)).collect();
+        written_of(Framework::Pytest.name(), &rows)
     }
 
     #[test]
