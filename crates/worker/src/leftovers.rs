@@ -49,12 +49,17 @@ impl Marks {
 /// Some are still there after `wait`, or `/proc` cannot be read.
 pub(crate) fn kill(marks: Marks, wait: Duration) -> io::Result<u32> {
     let deadline = Instant::now() + wait;
-    let mut killed = 0;
+    let (mut killed, mut seen_none) = (0, false);
     loop {
         let found = find(marks)?;
         if found.is_empty() {
-            return Ok(killed);
+            // In the middle of an exec a process has no environment for a moment: one look is not enough.
+            if std::mem::replace(&mut seen_none, true) {
+                return Ok(killed);
+            }
+            continue;
         }
+        seen_none = false;
         for (_, process) in &found {
             // It may have ended by itself in between.
             if pidfd_send_signal(process, Signal::KILL).is_ok() {
