@@ -28,7 +28,7 @@ pub const LOG_READ_BYTES_MAX: usize = 4 << 20;
 
 /// A snapshot is taken after so many entries...
 pub const SNAPSHOT_EVERY_ENTRIES: u64 = 50_000;
-/// ...or after so many bytes of entries, whichever comes first.
+/// ...or after so many bytes of entries, or as many as the last one had if that is more, whichever comes first.
 pub const SNAPSHOT_EVERY_BYTES: u64 = 64 << 20;
 /// Snapshots kept. The log is purged up to the older one, so that a damaged newer one loses nothing.
 pub const SNAPSHOTS_KEPT: usize = 2;

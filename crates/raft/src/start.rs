@@ -41,7 +41,7 @@ pub struct RaftOptions {
     pub node: String,
     /// A snapshot is taken after so many entries...
     pub snapshot_every_entries: u64,
-    /// ...or after so many bytes of entries, whichever comes first.
+    /// ...or after so many bytes of entries, or as many as the last one had if that is more, whichever comes first.
     pub snapshot_every_bytes: u64,
     /// Where snapshots and the identity are kept. The log is always in files of `data_dir`.
     pub disk: Arc<dyn Disk>,

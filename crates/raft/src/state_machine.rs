@@ -33,30 +33,46 @@ pub(crate) struct Shared {
     pub(crate) receiving: Mutex<u64>,
     /// Bytes of entries applied since the last snapshot was begun.
     log_bytes: AtomicU64,
-    log_bytes_max: u64,
+    /// The next one is due after so many of them.
+    log_bytes_due: AtomicU64,
+    log_bytes_least: u64,
     /// Told when a snapshot is due because of them.
     pub(crate) snapshot_due: Notify,
 }
 
 impl Shared {
-    pub(crate) fn new(machine: Machine, snapshots: SnapshotStore, failure: Failure, log_bytes_max: u64) -> Self {
-        Self {
+    pub(crate) fn new(machine: Machine, snapshots: SnapshotStore, failure: Failure, log_bytes_least: u64) -> Self {
+        let shared = Self {
             machine: RwLock::new(machine),
             snapshots,
             failure,
             receiving: Mutex::new(0),
             log_bytes: AtomicU64::new(0),
-            log_bytes_max: log_bytes_max.max(1),
+            log_bytes_due: AtomicU64::new(0),
+            log_bytes_least: log_bytes_least.max(1),
             snapshot_due: Notify::new(),
-        }
+        };
+        shared.schedule_snapshot();
+        shared
+    }
+
+    /// As many bytes of entries as the newest snapshot has make the next one due: however large the state is, snapshots
+    /// write no more than the log does.
+    fn schedule_snapshot(&self) {
+        let newest = self.snapshots.current().and_then(|newest| {
+            let bytes = newest.snapshot.bytes();
+            bytes.inspect_err(|error| tracing::warn!(%error, "the size of the newest snapshot is not known")).ok()
+        });
+        self.log_bytes_due.store(newest.unwrap_or(0).max(self.log_bytes_least), Ordering::Relaxed);
     }
 
     fn count(&self, payload: &Payload) {
         let Payload::Normal(data) = payload else { return };
         let added = data.0.len() as u64;
         let before = self.log_bytes.fetch_add(added, Ordering::Relaxed);
+        let due = self.log_bytes_due.load(Ordering::Relaxed);
         // Asked again each time as many more came: the first request may have met a snapshot under way.
-        if before / self.log_bytes_max != (before + added) / self.log_bytes_max {
+        if before / due != (before + added) / due {
             self.snapshot_due.notify_one();
         }
     }
@@ -119,7 +135,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn install_snapshot(&mut self, _meta: &SnapshotMeta, snapshot: SnapshotRef) -> Result<(), io::Error> {
         let shared = self.0.clone();
-        let imported = blocking(move || shared.snapshots.import(&snapshot)).await?;
+        let imported = blocking(move || {
+            let imported = shared.snapshots.import(&snapshot);
+            shared.schedule_snapshot();
+            imported
+        });
+        let imported = imported.await?;
         let (_, machine) = imported.map_err(|error| self.0.failed(&error))?;
         let before = std::mem::replace(&mut *self.0.machine.write(), machine);
         // A large state takes long to drop: not under the lock.
@@ -147,7 +168,12 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let Some(last) = self.last else { return Ok(self.shared.snapshots.empty()) };
         let stored = self.stored.clone();
         let (shared, membership) = (self.shared.clone(), self.membership.clone());
-        let written = blocking(move || shared.snapshots.write(&last, &membership, stored.records())).await?;
+        let written = blocking(move || {
+            let written = shared.snapshots.write(&last, &membership, stored.records());
+            shared.schedule_snapshot();
+            written
+        });
+        let written = written.await?;
         self.shared.checked(written)
     }
 }
