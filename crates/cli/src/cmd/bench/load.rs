@@ -1,19 +1,20 @@
 //! Load over the real API: durable submissions of tasks, and reads.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;
 use muster_client::{Access, Client};
-use muster_proto::v1::{AddTasks, CommandSpec, OpenRun, RunOptions, TaskSpec};
+use muster_proto::v1::{AddTasks, CancelRun, CommandSpec, ListTasksRequest, OpenRun, RunOptions, TaskSpec};
 
-/// Connections that all requests share.
-const CONNECTIONS: usize = 4;
+/// Requests at once that share a connection.
+const REQUESTS_A_CONNECTION: usize = 16;
 /// Encoded size of one task, in bytes.
-const TASK_BYTES: usize = 200;
+pub(super) const TASK_BYTES: usize = 200;
 /// Tasks of a run before a client opens another one.
 const RUN_TASKS: u32 = 50_000;
+/// The same, of runs that are cancelled then.
+const PASSING_TASKS: u32 = 2_000;
 
 /// What is asked for, again and again, by each of so many at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +24,18 @@ pub(super) enum What {
         /// In one request.
         tasks: u32,
     },
+    /// The same, in runs that are cancelled when they have [`PASSING_TASKS`]: what is live stays little.
+    Pass {
+        /// In one request.
+        tasks: u32,
+    },
     /// Read the summary of a run, linearizably.
     Read,
+    /// Read so many tasks of a run at once, linearizably.
+    ReadTasks {
+        /// In one request.
+        tasks: u32,
+    },
 }
 
 /// What came of it.
@@ -58,19 +69,40 @@ fn task(number: u32) -> TaskSpec {
     TaskSpec { name, command: Some(CommandSpec { argv, ..Default::default() }), ..Default::default() }
 }
 
+/// Whatever is asked again and again.
+pub(super) trait Requester: Send + 'static {
+    /// One request; `false` when it was refused.
+    fn request(&mut self) -> impl Future<Output = anyhow::Result<bool>> + Send;
+
+    /// Before the next request, and not a part of it.
+    fn prepare(&mut self) -> impl Future<Output = anyhow::Result<()>> + Send {
+        async { Ok(()) }
+    }
+}
+
+/// How many connections so many requests at once share.
+pub(super) fn connections(in_flight: usize) -> usize {
+    in_flight.div_ceil(REQUESTS_A_CONNECTION)
+}
+
 /// Runs a load against one address for so long; `in_flight` requests wait at any time.
 pub(super) async fn run(address: &str, what: What, in_flight: usize, time: Duration) -> anyhow::Result<Outcome> {
     let mut clients = Vec::new();
-    for _ in 0..CONNECTIONS.min(in_flight) {
+    for _ in 0..connections(in_flight) {
         clients.push(Client::connect_tcp(address, &Access::default()).await.context("the load cannot connect")?);
     }
-    let name: Arc<str> = format!("bench-{:08x}", rand::random::<u32>()).into();
-    let start = Instant::now();
-    let until = start + time;
-    let workers = (0..in_flight).map(|number| {
+    let name = format!("bench-{:08x}", rand::random::<u32>());
+    let requesters = (0..in_flight).map(|number| {
         let client = clients[number % clients.len()].clone();
-        tokio::spawn(one(client, what, format!("{name}-{number}"), until))
+        Caller { client, what, name: format!("{name}-{number}"), run: 0, run_id: String::new(), seq: 0, added: 0 }
     });
+    drive(requesters.collect(), time).await
+}
+
+/// Lets each of these ask as often as it can.
+pub(super) async fn drive<R: Requester>(requesters: Vec<R>, time: Duration) -> anyhow::Result<Outcome> {
+    let start = Instant::now();
+    let workers = requesters.into_iter().map(|requester| tokio::spawn(one(requester, start + time)));
     let mut outcome = Outcome { requests: 0, failed: 0, wall: time, latency: histogram()? };
     for worker in workers.collect::<Vec<_>>() {
         let (latency, failed) = worker.await.context("a load task ended in a bug")??;
@@ -86,36 +118,73 @@ fn histogram() -> anyhow::Result<Histogram<u64>> {
     Histogram::new_with_bounds(1, 60_000_000, 3).context("a histogram")
 }
 
-async fn one(client: Client, what: What, name: String, until: Instant) -> anyhow::Result<(Histogram<u64>, u64)> {
-    let mut latency = histogram()?;
-    let (mut failed, mut run, mut seq, mut added) = (0, 0, 0, 0);
-    let mut run_id = String::new();
+async fn one(mut requester: impl Requester, until: Instant) -> anyhow::Result<(Histogram<u64>, u64)> {
+    let (mut latency, mut failed) = (histogram()?, 0);
     while Instant::now() < until {
-        if run_id.is_empty() || added >= RUN_TASKS {
-            run += 1;
-            run_id = format!("{name}-{run}");
-            (seq, added) = (0, 0);
-            open(&client, &run_id).await?;
-        }
+        requester.prepare().await?;
         let begun = Instant::now();
-        let done = match what {
-            What::Add { tasks } => client.add(chunk(&run_id, seq, tasks)).await.map(drop),
-            What::Read => client.get(&run_id).await.map(drop),
-        };
-        match done {
-            Ok(()) => {
-                latency.saturating_record(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
-                if let What::Add { tasks } = what {
-                    (seq, added) = (seq + 1, added + tasks);
-                }
-            }
-            Err(error) => {
-                failed += 1;
-                tracing::debug!(%error, "a request of the load failed");
-            }
+        match requester.request().await? {
+            true => latency.saturating_record(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)),
+            false => failed += 1,
         }
     }
     Ok((latency, failed))
+}
+
+/// One that asks muster.
+struct Caller {
+    client: Client,
+    what: What,
+    name: String,
+    run: u32,
+    run_id: String,
+    seq: u32,
+    added: u32,
+}
+
+impl Requester for Caller {
+    async fn request(&mut self) -> anyhow::Result<bool> {
+        let done = match self.what {
+            What::Add { tasks } | What::Pass { tasks } => {
+                let added = self.client.add(chunk(&self.run_id, self.seq, tasks)).await;
+                if added.is_ok() {
+                    self.seq += 1;
+                    self.added += tasks;
+                }
+                added.map(drop)
+            }
+            What::Read => self.client.get(&self.run_id).await.map(drop),
+            What::ReadTasks { tasks } => {
+                let request = ListTasksRequest { run_id: self.run_id.clone(), limit: tasks, ..Default::default() };
+                let read = self.client.tasks(request).await;
+                if let Ok(reply) = &read {
+                    ensure!(reply.rows.len() == tasks as usize, "{} tasks were read, not {tasks}", reply.rows.len());
+                }
+                read.map(drop)
+            }
+        };
+        Ok(done.inspect_err(|error| tracing::debug!(%error, "a request of the load failed")).is_ok())
+    }
+
+    async fn prepare(&mut self) -> anyhow::Result<()> {
+        let passing = matches!(self.what, What::Pass { .. });
+        let tasks_max = if passing { PASSING_TASKS } else { RUN_TASKS };
+        if !self.run_id.is_empty() && self.added < tasks_max {
+            return Ok(());
+        }
+        if passing && !self.run_id.is_empty() {
+            let cancel = CancelRun { run_id: self.run_id.clone(), ..CancelRun::default() };
+            self.client.cancel(cancel).await.context("a run cannot be cancelled")?;
+        }
+        self.run += 1;
+        self.run_id = format!("{}-{}", self.name, self.run);
+        (self.seq, self.added) = (0, 0);
+        open(&self.client, &self.run_id).await?;
+        if let What::ReadTasks { tasks } = self.what {
+            self.client.add(chunk(&self.run_id, 0, tasks)).await.context("tasks cannot be added")?;
+        }
+        Ok(())
+    }
 }
 
 /// Opens a run that is never sealed: its tasks stay where they are.

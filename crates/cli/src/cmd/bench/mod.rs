@@ -4,7 +4,9 @@
 //! taken in turns, and the environment is printed with them.
 
 mod child;
+mod dispatch;
 mod environment;
+mod etcd;
 mod failover;
 mod floor;
 mod load;
@@ -12,6 +14,8 @@ mod nodes;
 mod redundancy;
 mod report;
 mod run;
+mod scale;
+mod steady;
 
 use crate::exit_code::{CommandResult, Failure};
 
@@ -34,6 +38,15 @@ enum Bench {
     /// Three coordinators under load, the leader killed again and again: time to the next acknowledged write.
     #[command(after_help = "Example:\n  muster bench failover\n  muster bench failover --trials 5 --planned")]
     Failover(failover::FailoverBench),
+    /// Three coordinators and a worker: submission to start of a task, tasks that do nothing a second.
+    #[command(after_help = "Example:\n  muster bench dispatch\n  muster bench dispatch --tasks 1000 --noops 50000")]
+    Dispatch(dispatch::DispatchBench),
+    /// Three coordinators with a million live tasks: memory, writes during a snapshot, restart.
+    #[command(after_help = "Example:\n  muster bench scale\n  muster bench scale --tasks 100000 --trials 1")]
+    Scale(scale::ScaleBench),
+    /// Three coordinators under full load for ten minutes without a fault: nobody else may be elected.
+    #[command(after_help = "Example:\n  muster bench steady\n  muster bench steady --seconds 60")]
+    Steady(steady::SteadyBench),
 }
 
 /// Runs a benchmark and prints its table; 1 if a figure is above its limit.
@@ -42,6 +55,9 @@ pub(crate) async fn main(args: &BenchArgs, json: bool) -> CommandResult {
         Bench::Run(bench) => bench.measure(json),
         Bench::Redundancy(bench) => bench.measure(json).await,
         Bench::Failover(bench) => bench.measure(json).await,
+        Bench::Dispatch(bench) => bench.measure(json).await,
+        Bench::Scale(bench) => bench.measure(json).await,
+        Bench::Steady(bench) => bench.measure(json).await,
     };
     let kept = kept.map_err(|error| Failure::incomplete(format!("not measured: {error:#}")))?;
     Ok(u8::from(!kept))

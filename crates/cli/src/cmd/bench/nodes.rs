@@ -101,6 +101,11 @@ impl Nodes {
         Ok(())
     }
 
+    /// The term of the node that leads.
+    pub(super) async fn term(&self) -> anyhow::Result<u64> {
+        Ok(self.ask(self.leader().await?).await?.term)
+    }
+
     async fn ask(&self, node: usize) -> anyhow::Result<NodesReply> {
         Ok(Client::connect_tcp(&self.addresses[node], &Access::default()).await?.nodes().await?)
     }
