@@ -268,7 +268,8 @@ impl LocalRecovery for Neighbours {
         muster_worker::process_is_alive(process) == Liveness::Gone
     }
 
-    /// From the worker's own data directory, if only this user can have written it: that also waits until nothing of the session runs any more.
+    /// From the worker's own data directory, if only this user can have written it: that also waits until nothing of the
+    /// session runs any more.
     fn spooled(&self, session: u64, process: &ProcessIdentity) -> Result<Vec<AttemptReport>, String> {
         muster_worker::recover_neighbour(process, session).map(|found| found.reports)
     }
