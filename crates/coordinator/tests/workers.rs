@@ -211,7 +211,7 @@ async fn a_worker_whose_process_is_gone_is_lost_at_once_after_its_spool_was_read
     let watched = watch.await.expect("no panic");
     let lost = watched.notes.iter().find(|note| note.kind() == NoteKind::WorkerLost).expect("noted");
     assert!(
-        lost.text.contains("first") && lost.text.contains("pid 4711") && lost.text.contains("2 attempts"),
+        lost.text.contains("first") && lost.text.contains("pid 4711") && lost.text.contains("2 leases"),
         "{lost:?}"
     );
 }
