@@ -96,6 +96,22 @@ fn three_nodes_a_worker_and_a_client_with_a_token_run_commands_over_tls() {
     let mut ran = sandbox.lines("ran");
     ran.sort();
     assert_eq!(ran, ["one", "three", "two"]);
+    // A token with the role of a worker does as well as a certificate, through any node.
+    token(&sandbox, "robot", "worker");
+    let line =
+        format!("worker --coordinator {} --name w9 --slots 1 --data-dir w9 {}", cluster.all(), by_token("robot"));
+    let robot = sandbox.start("w9", &line);
+    let joined =
+        || sandbox.run(&format!("workers --cluster {} {}", cluster.all(), by_token("eye"))).stdout.contains("w9");
+    until(joined, || robot.stderr());
+    sandbox.write("w9.txt", "echo nine >> ran\n");
+    let run = format!("run --cmds w9.txt --shell --cluster {} {}", cluster.all(), by_token("ci"));
+    sandbox.run(&run).exits(0).says("1 passed");
+    sandbox.write("fails.txt", "exit 1\n");
+    let run = run.replace("w9.txt", "fails.txt");
+    sandbox.run(&run).exits(1).says("--tls-ca certs/ca.pem --token-file ci.token");
+    let line = format!("worker --coordinator {} --name w8 --data-dir w8 {}", cluster.all(), by_token("ci"));
+    sandbox.run(&line).exits(6).says("needs the role worker").says("has the role submit");
     // Each node passes on what it must, and the leader knows who has asked.
     for at in 0..3 {
         cluster.ask(&sandbox, at, "runs", &by_token("eye")).exits(0);
@@ -166,6 +182,20 @@ fn what_would_be_open_to_everybody_is_refused_with_the_commands_that_mend_it() {
     sandbox.run(&wrong).exits(2).says("a certificate of a node");
     let wrong = format!("worker --coordinator 127.0.0.1:1 --data-dir w {}", tls("c1"));
     sandbox.run(&wrong).exits(2).says("a certificate of a worker");
+    let wrong = format!("coordinator --node-id n2 --listen 127.0.0.1:0 --data-dir n2 {}", tls("n1"));
+    sandbox
+        .run(&wrong)
+        .exits(2)
+        .says("--node-id n2: the certificate is of node/n1")
+        .says("muster certs issue n2 --role node");
+    let wrong = format!("worker --coordinator 127.0.0.1:1 --name w2 --data-dir w {}", tls("w1"));
+    sandbox
+        .run(&wrong)
+        .exits(2)
+        .says("--name w2: the certificate is of worker/w1")
+        .says("muster certs issue w2 --role worker");
+    let wrong = "worker --coordinator 127.0.0.1:1 --data-dir w --tls-ca certs/ca.pem";
+    sandbox.run(wrong).exits(2).says("muster token --tokens FILE create --role worker");
     sandbox.run("runs --cluster 127.0.0.1:1 --token-file boss.token").exits(2).says("over TLS only");
     sandbox.run("runs --cluster https://127.0.0.1:1").exits(2).says("--tls-ca");
     sandbox.run("certs init --dir certs").exits(2).says("not overwritten");

@@ -115,6 +115,40 @@ fn a_worker_that_drains_ends_what_runs_and_gets_nothing_new_also_from_the_next_l
 }
 
 #[test]
+fn what_waits_behind_a_long_task_goes_to_a_worker_that_has_nothing_to_do() {
+    let sandbox = Sandbox::new();
+    let nodes = Nodes::start(&sandbox, 1);
+    let _workers = ["w1", "w2"].map(|name| nodes.worker(&sandbox, name, "--slots 1"));
+    // By then both have learned that tasks are short, and take many ahead.
+    let mut lines: String = (0..200).map(|n| format!("short-{n}\ttrue\n")).collect();
+    sandbox.fifo("gate");
+    lines.push_str("long\tsh -c 'read x < gate'\n");
+    lines.extend((0..30).map(|n| format!("task-{n}\tsh -c 'echo {n} >> effects'\n")));
+    sandbox.write("jobs.txt", lines);
+    let run = sandbox.start("run", &nodes.line("run --cmds jobs.txt --run-id r"));
+    until(|| effects(&sandbox).len() == 30, || format!("{:?}", effects(&sandbox)));
+    sandbox.release("gate");
+    run.wait().exits(0).says("231 selected = 231 passed").does_not_say("again");
+    assert!(effects(&sandbox).values().all(|count| *count == 1), "{:?}", effects(&sandbox));
+    assert!(workers_of(&sandbox, &nodes, "r").iter().all(|workers| workers.len() == 1), "nothing was retried");
+}
+
+#[test]
+fn a_worker_that_was_drained_stays_so_when_it_is_started_again() {
+    let sandbox = Sandbox::new();
+    let nodes = Nodes::start(&sandbox, 1);
+    let first = nodes.worker(&sandbox, "w1", "--slots 1");
+    sandbox.run(&nodes.line("drain w1")).exits(0).says("worker w1 drains");
+    first.signal(Signal::TERM);
+    first.wait().exits(0);
+    let _second = nodes.worker(&sandbox, "w1", "--slots 1");
+    until(|| sandbox.run(&nodes.line("workers")).stdout.contains("draining"), || "it is ready again".to_owned());
+    sandbox.run(&nodes.line("undrain w1")).exits(0).says("worker w1 gets tasks again");
+    sandbox.write("jobs.txt", "true\n");
+    sandbox.run(&nodes.line("run --cmds jobs.txt")).exits(0).says("1 passed");
+}
+
+#[test]
 fn what_no_worker_can_ever_run_is_said_at_once_and_so_is_the_worker_that_can() {
     let sandbox = Sandbox::new();
     let nodes = Nodes::start(&sandbox, 1);

@@ -35,6 +35,11 @@ impl Access {
         Ok(Self { tls: Some(tls), authorize: Authorize(bearer) })
     }
 
+    /// The token as it is sent, where there is one: for callers that speak with coordinators in another way.
+    pub fn bearer(&self) -> Option<MetadataValue<Ascii>> {
+        self.authorize.0.clone()
+    }
+
     /// Set when connections are encrypted.
     pub fn tls(&self) -> Option<&Arc<Tls>> {
         self.tls.as_ref()

@@ -103,7 +103,7 @@ impl MainLoop {
                 self.shared.running.session_ended(session);
                 let text = match attempts {
                     0 => format!("worker {worker} lost: {reason}"),
-                    _ => format!("worker {worker} lost: {reason}; {attempts} attempts were taken from it"),
+                    _ => format!("worker {worker} lost: {reason}; {attempts} leases were taken from it"),
                 };
                 tracing::info!(session, "{text}");
                 self.shared.signals.note(None, &note(NoteKind::WorkerLost, text));

@@ -55,6 +55,13 @@ pub struct Caller {
     pub address: Option<SocketAddr>,
 }
 
+/// The name that a worker's stream must say in its hello: that of the certificate by which it was let in, here or by the
+/// node that passed it on.
+pub(crate) fn certified_worker(metadata: &tonic::metadata::MetadataMap) -> Option<String> {
+    let said = metadata.get(CALLER)?.to_str().ok()?;
+    said.parse::<Holder>().ok().filter(|holder| holder.role == CertificateRole::Worker).map(|holder| holder.name)
+}
+
 /// Asks every caller who it is.
 #[derive(Debug, Default)]
 pub struct Guard {

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use muster_identity::{CertificateRole, Tls, TlsStream};
-use muster_raft::{PEER_MAGIC, PeerStream, RaftHandle};
+use muster_raft::{Dialled, PEER_MAGIC, RaftHandle};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -68,8 +68,9 @@ pub fn accept(listener: TcpListener, raft: RaftHandle, tls: Option<Arc<Tls>>) ->
                 let Some((first, stream, caller)) = begin(stream, from, tls.as_deref()).await else { return };
                 drop(permit);
                 if first == PEER_MAGIC {
-                    if tls.is_none() || is_node(&caller) {
-                        return raft.serve_peer(stream).await;
+                    let node = node_of(caller);
+                    if tls.is_none() || node.is_some() {
+                        return raft.serve_peer(stream, node).await;
                     }
                     tracing::warn!(%from, "without a node's certificate nobody is a coordinator: a connection is dropped");
                     return;
@@ -86,8 +87,9 @@ pub fn accept(listener: TcpListener, raft: RaftHandle, tls: Option<Arc<Tls>>) ->
     ReceiverStream::new(accepted)
 }
 
-fn is_node(caller: &Caller) -> bool {
-    caller.certificate.as_ref().is_some_and(|holder| holder.role == CertificateRole::Node)
+/// Name of the node that the caller's certificate was issued to.
+fn node_of(caller: Caller) -> Option<String> {
+    caller.certificate.filter(|holder| holder.role == CertificateRole::Node).map(|holder| holder.name)
 }
 
 /// Everything before it is known what a connection is for, within one time limit.
@@ -107,6 +109,10 @@ async fn begin(stream: TcpStream, from: SocketAddr, tls: Option<&Tls>) -> Option
     };
     match tokio::time::timeout(Duration::from_millis(FIRST_BYTES_MS_MAX), begun).await {
         Ok(Ok(begun)) => Some(begun),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            tracing::warn!(%from, %error, "a connection is dropped");
+            None
+        }
         Ok(Err(error)) => {
             tracing::debug!(%from, %error, "a connection ended before it said what it is for");
             None
@@ -123,11 +129,11 @@ async fn begin(stream: TcpStream, from: SocketAddr, tls: Option<&Tls>) -> Option
 pub struct DialTcp;
 
 impl muster_raft::Dial for DialTcp {
-    fn dial<'a>(&'a self, address: &'a str) -> futures::future::BoxFuture<'a, io::Result<Box<dyn PeerStream>>> {
+    fn dial<'a>(&'a self, address: &'a str) -> futures::future::BoxFuture<'a, io::Result<Dialled>> {
         Box::pin(async move {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as Box<dyn PeerStream>)
+            Ok(Dialled { stream: Box::new(stream), known_as: None })
         })
     }
 }
@@ -137,8 +143,11 @@ impl muster_raft::Dial for DialTcp {
 pub struct DialTls(pub Arc<Tls>);
 
 impl muster_raft::Dial for DialTls {
-    fn dial<'a>(&'a self, address: &'a str) -> futures::future::BoxFuture<'a, io::Result<Box<dyn PeerStream>>> {
-        Box::pin(async move { Ok(Box::new(self.0.connect(address).await?) as Box<dyn PeerStream>) })
+    fn dial<'a>(&'a self, address: &'a str) -> futures::future::BoxFuture<'a, io::Result<Dialled>> {
+        Box::pin(async move {
+            let (stream, name) = self.0.connect_node(address).await?;
+            Ok(Dialled { stream: Box::new(stream), known_as: Some(name) })
+        })
     }
 }
 

@@ -12,7 +12,7 @@
 //! The loop never waits for a worker, a watcher or a file: it sends into bounded queues without waiting, and
 //! watches read the state themselves.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,10 +20,12 @@ use futures::StreamExt;
 use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::BoxStream;
 use muster_core::explain::Stranded;
+use muster_core::leader::{Recall, Recalls};
 use muster_core::{Applied, LogPosition, schedule};
 use muster_proto::Bytes;
 use muster_proto::v1::command::Kind;
-use muster_proto::v1::{AdvanceTime, AttemptReport, GrantLeases, LogEntry};
+use muster_proto::v1::coordinator_message::Kind as Sent;
+use muster_proto::v1::{AdvanceTime, AttemptReport, GrantLeases, LogEntry, Revoke};
 use muster_proto::version::LOG_ENTRY_FORMAT;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -135,6 +137,8 @@ pub(crate) struct MainLoop {
     pub(crate) taking_over: Option<TakeOver>,
     /// Something changed that may let the scheduler grant more.
     pub(crate) plan_due: bool,
+    /// What was asked back from workers, so that idle slots get it.
+    pub(crate) recalls: Recalls,
     /// Runs of which nothing waits for a lease; those who hold leases of them have been told.
     pub(crate) drained: BTreeSet<u64>,
     /// Tasks that no worker takes, of which their runs have been told.
@@ -158,6 +162,7 @@ impl MainLoop {
             last_leader: None,
             taking_over: None,
             plan_due: false,
+            recalls: Recalls::default(),
             drained: BTreeSet::new(),
             stranded: BTreeSet::new(),
             in_flight: Vec::new(),
@@ -252,6 +257,7 @@ impl MainLoop {
             });
             self.archiver.begin_term();
             self.stranded.clear();
+            self.recalls.begin_term();
             self.plan_due = true;
             self.take_over(&now);
             return;
@@ -341,8 +347,20 @@ impl MainLoop {
         for grant in &grants {
             self.sessions.spend_credit(grant.session);
         }
-        if !grants.is_empty() {
-            self.pending.push(Kind::GrantLeases(GrantLeases { grants }), Origin::Grants);
+        if grants.is_empty() {
+            return self.recall(&credits);
+        }
+        self.pending.push(Kind::GrantLeases(GrantLeases { grants }), Origin::Grants);
+    }
+
+    /// Nothing can be granted: what waits behind other tasks is asked back for slots that are idle. Only a question, so
+    /// it is not in the log: what the worker hands back comes as a report.
+    fn recall(&mut self, credits: &BTreeMap<u64, u32>) {
+        let recalls = &mut self.recalls;
+        let recall = self.shared.read(|state| recalls.next(state, credits));
+        if let Some(Recall { session, tokens }) = recall {
+            tracing::debug!(session, leases = tokens.len(), "asked back for idle slots");
+            self.sessions.send(session, Sent::Revoke(Revoke { tokens, kill_running: false }));
         }
     }
 

@@ -93,6 +93,7 @@ impl MainLoop {
         // The session or its stream is over already.
         let Some((early, leases, others)) = bound else { return };
         self.came_over(session);
+        self.recalls.stream_opened(session);
         let config = &self.shared.config;
         let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let welcome = Welcome {

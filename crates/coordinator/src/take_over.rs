@@ -59,8 +59,9 @@ impl MainLoop {
         let TakeOver { from, interregnum, term, repeated, .. } = done;
         let lost = from.map_or_else(|| "the leader was lost".to_owned(), |from| format!("leader {from} lost"));
         let (node, seconds) = (&self.shared.node, interregnum.as_secs_f64());
-        let text =
-            format!("{lost}, {node} elected in {seconds:.2} s (term {term}), 0 results lost, {repeated} repeated");
+        // Nobody knows any more which of them had begun.
+        let repeated = if repeated == 0 { "0 repeated".to_owned() } else { format!("at most {repeated} repeated") };
+        let text = format!("{lost}, {node} elected in {seconds:.2} s (term {term}), 0 results lost, {repeated}");
         tracing::info!("{text}");
         let note = note(NoteKind::LeaderChanged, text);
         let live: Vec<u64> = self.shared.read(|state| state.live_runs().map(|run| run.key()).collect());

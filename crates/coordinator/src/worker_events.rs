@@ -106,6 +106,8 @@ impl MainLoop {
         for (token, task) in held {
             let attempt = RunningAttempt { index: task.index, session, worker: Arc::clone(&worker), since };
             self.shared.running.started(task.run, token, attempt);
+            self.recalls.started(session, token);
+            self.plan_due = true;
         }
     }
 
@@ -126,6 +128,9 @@ impl MainLoop {
                 Over::Process(session) => self.read_spool(session),
             }
         }
+        let recalls = &mut self.recalls;
+        self.shared.read(|state| recalls.tick(state));
+        self.plan_due = true;
         self.tell_stranded();
     }
 

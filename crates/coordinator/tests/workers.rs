@@ -51,6 +51,46 @@ async fn leases_carry_what_is_to_be_run_and_the_run_s_environment_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn leases_that_wait_behind_a_long_task_are_asked_back_for_an_idle_slot_and_what_has_begun_stays() {
+    let (host, client) = host_with_run(9).await;
+    let mut busy = with_leases(host.worker("w1", 1, 20).await, 9).await;
+    let first = *busy.held.keys().next().expect("nine");
+    let mut idle = host.worker("w2", 1, 20).await;
+    idle.credits(5).await;
+    busy.started(vec![first]).await;
+    busy.hear_until("it is asked", |worker| !worker.revoked.is_empty()).await;
+    let asked = busy.revoked[0].clone();
+    assert!(!asked.kill_running && asked.tokens.len() == 4 && !asked.tokens.contains(&first), "{asked:?}");
+    // One of them has begun in the meantime: it says nothing of that one.
+    let (begun, others) = asked.tokens.split_last().expect("four");
+    let returned = others.iter().map(|token| report(&busy.held[token], Outcome::Returned)).collect();
+    busy.report(returned).await;
+    idle.hear_until("leases", |worker| worker.held.len() == 3).await;
+    idle.finish(Outcome::Passed).await;
+    let begun_task = busy.held[begun].task.expect("has one").index;
+    busy.finish(Outcome::Passed).await;
+    let run = client.get("run-1").await.expect("known");
+    assert_eq!((run.attempts, run.attempts_repeated, run.ledger.expect("has one").passed), (9, 0, 9));
+    assert_eq!(row(&client, begun_task).await.attempts[0].worker, "w1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_with_a_certificate_has_the_name_of_the_certificate() {
+    let host = Host::new().await;
+    for (certificate, name, may) in [("worker/w1", "w1", true), ("worker/w1", "w2", false)] {
+        let stream = FakeWorker::begin_as(host.dialer().channel().await.expect("it serves"), certificate).await;
+        let registered = stream.expect("begun").register_as(FakeWorker::hello(name, 1, 1, 1)).await;
+        match registered {
+            Ok(_) => assert!(may, "{name}"),
+            Err(status) => {
+                assert!(!may && status.code() == Code::PermissionDenied, "{status}");
+                assert!(status.message().contains("with the certificate of worker \"w1\""), "{status}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_gets_no_more_leases_than_it_asked_for_and_registered() {
     let (host, _client) = host_with_run(50).await;
     let mut worker = host.worker("w", 4, 8).await;
@@ -171,7 +211,7 @@ async fn a_worker_whose_process_is_gone_is_lost_at_once_after_its_spool_was_read
     let watched = watch.await.expect("no panic");
     let lost = watched.notes.iter().find(|note| note.kind() == NoteKind::WorkerLost).expect("noted");
     assert!(
-        lost.text.contains("first") && lost.text.contains("pid 4711") && lost.text.contains("2 attempts"),
+        lost.text.contains("first") && lost.text.contains("pid 4711") && lost.text.contains("2 leases"),
         "{lost:?}"
     );
 }

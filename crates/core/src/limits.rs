@@ -21,6 +21,8 @@ pub const CANCELLED_OPEN_MS_MAX: u64 = 60_000;
 pub const TASK_ATTEMPTS_KEPT_MAX: usize = 32;
 /// Sessions of workers at one time.
 pub const SESSIONS_MAX: usize = 10_000;
+/// Workers that are drained by name, connected or not.
+pub const WORKERS_DRAINED_MAX: usize = 10_000;
 /// Leases one session may hold.
 pub const SESSION_LEASES_MAX: u32 = 4_096;
 /// Grants of one plan.

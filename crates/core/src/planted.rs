@@ -38,10 +38,12 @@ pub enum Bug {
     MovePinnedGroup,
     /// An echo that a worker reads late revives leases that it could not renew in time.
     ReviveFenced,
+    /// A worker hands back what has started, too, and lets it run.
+    ReturnStarted,
 }
 
 /// Every planted bug.
-pub const ALL: [Bug; 17] = [
+pub const ALL: [Bug; 18] = [
     Bug::SkipFencing,
     Bug::RetryOffByOne,
     Bug::GrantAfterCancel,
@@ -59,6 +61,7 @@ pub const ALL: [Bug; 17] = [
     Bug::SplitPinnedGroup,
     Bug::MovePinnedGroup,
     Bug::ReviveFenced,
+    Bug::ReturnStarted,
 ];
 
 #[cfg(feature = "planted")]

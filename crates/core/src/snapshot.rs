@@ -109,6 +109,7 @@ impl Stored {
             next_session: self.next_session,
             next_token: self.next_token,
             forgotten_runs: self.forgotten.iter().map(digest_bytes).collect(),
+            drained_workers: self.drained.iter().cloned().collect(),
         }
     }
 }
@@ -238,6 +239,7 @@ impl Reader {
         self.stored.next_token = header.next_token;
         let forgotten: Option<_> = header.forgotten_runs.iter().map(digest_of).collect();
         self.stored.forgotten = Arc::new(forgotten.ok_or_else(|| self.damaged("a digest is malformed".into()))?);
+        self.stored.drained = Arc::new(header.drained_workers.into_iter().collect());
         self.has_header = true;
         self.count(bytes);
         Ok(())

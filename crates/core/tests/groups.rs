@@ -159,11 +159,15 @@ fn a_pinned_group_goes_on_elsewhere_when_its_session_is_lost_or_drains() {
     world.lose(first, false).expect("lost");
     assert_eq!(grant(&mut world, &[(second, 1)]), [(second, 0)]);
     let third = world.register_as(hello("third", 1, 4));
-    world.apply(Kind::DrainWorker(DrainWorker { session: second, draining: true })).expect("drains");
+    world
+        .apply(Kind::DrainWorker(DrainWorker { session: second, draining: true, ..Default::default() }))
+        .expect("drains");
     assert_eq!(grant(&mut world, &[(third, 4)]), [], "second still holds a lease of it");
     world.finish(0, Outcome::Passed).expect("taken");
     assert_eq!(indices(&grant(&mut world, &[(third, 4)])), [1, 2, 3]);
-    world.apply(Kind::DrainWorker(DrainWorker { session: second, draining: false })).expect("goes on");
+    world
+        .apply(Kind::DrainWorker(DrainWorker { session: second, draining: false, ..Default::default() }))
+        .expect("goes on");
     assert_eq!(grant(&mut world, &[(second, 1)]), [], "it is third's now");
 }
 

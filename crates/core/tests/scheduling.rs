@@ -44,10 +44,27 @@ fn a_draining_worker_gets_no_new_lease() {
     let mut world = World::with_tasks(&["a", "b"]);
     let session = world.register("w", 1);
     world.schedule();
-    world.apply(Kind::DrainWorker(DrainWorker { session, draining: true })).expect("drains");
+    world.apply(Kind::DrainWorker(DrainWorker { session, draining: true, ..Default::default() })).expect("drains");
     world.finish(0, Outcome::Passed).expect("what it runs is taken");
     assert_eq!((world.schedule(), world.grant(1, session)), (0, 0));
-    world.apply(Kind::DrainWorker(DrainWorker { session, draining: false })).expect("goes on");
+    world.apply(Kind::DrainWorker(DrainWorker { session, draining: false, ..Default::default() })).expect("goes on");
+    assert_eq!(world.schedule(), 1);
+}
+
+#[test]
+fn a_worker_that_was_drained_by_name_stays_drained_when_it_is_started_again() {
+    let mut world = World::with_tasks(&["a"]);
+    let by_name = |draining| Kind::DrainWorker(DrainWorker { draining, worker: "w".into(), ..Default::default() });
+    let first = world.register("w", 1);
+    world.apply(by_name(true)).expect("drains");
+    world.lose(first, false).expect("gone");
+    let restored = muster_core::State::from_snapshot_records(world.state.stored().records()).expect("restored");
+    assert!(restored.is_drained("w"), "a snapshot knows it, too");
+    let second = world.register("w", 1);
+    assert_eq!((world.schedule(), world.grant(0, second)), (0, 0));
+    world.lose(second, false).expect("gone");
+    world.apply(by_name(false)).expect("also while it is away");
+    world.register("w", 1);
     assert_eq!(world.schedule(), 1);
 }
 

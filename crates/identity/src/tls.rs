@@ -50,6 +50,8 @@ struct Loaded {
     acceptor: Option<TlsAcceptor>,
     connector: TlsConnector,
     holder: Option<Holder>,
+    /// When the own certificate ends, in seconds since 1970.
+    until: Option<i64>,
 }
 
 struct Now {
@@ -120,9 +122,20 @@ impl Tls {
         let Some(acceptor) = self.current().acceptor.clone() else {
             return Err(io::Error::other("a certificate of one's own is needed to accept connections"));
         };
-        let stream = acceptor.accept(stream).await?;
+        let stream = acceptor.accept(stream).await.map_err(said)?;
         let holder = holder_of(stream.get_ref().1.peer_certificates())?;
         Ok((stream.into(), holder))
+    }
+
+    /// A certificate that has ended since it was read is refused by whoever is shown it, who says so in fewer words.
+    fn check_own(&self, until: Option<i64>) -> io::Result<()> {
+        let now = UnixTime::now().as_secs();
+        let (Some((path, _)), Some(until)) = (&self.files.own, until) else { return Ok(()) };
+        if u64::try_from(until).is_ok_and(|until| now <= until) {
+            return Ok(());
+        }
+        let text = format!("{} has expired: muster certs issue makes another one", path.display());
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
     }
 
     /// Dials the coordinator at `host:port`, and makes sure that it is one.
@@ -130,10 +143,20 @@ impl Tls {
     /// # Errors
     /// When it does not answer, is not of the same authority, or is no coordinator.
     pub async fn connect(&self, address: &str) -> io::Result<TlsStream> {
+        self.connect_node(address).await.map(|(stream, _)| stream)
+    }
+
+    /// As [`Tls::connect`]; also gives the name of the node.
+    ///
+    /// # Errors
+    /// As [`Tls::connect`].
+    pub async fn connect_node(&self, address: &str) -> io::Result<(TlsStream, String)> {
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidInput, format!("{host}: {error}"));
         let name = ServerName::try_from(host.to_owned()).map_err(invalid)?;
-        let connector = self.current().connector.clone();
+        let current = self.current();
+        self.check_own(current.until)?;
+        let connector = current.connector.clone();
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let stream = connector.connect(name, stream).await.map_err(|error| {
@@ -143,7 +166,7 @@ impl Tls {
         })?;
         let holder = holder_of(stream.get_ref().1.peer_certificates())?;
         match holder {
-            Some(Holder { role: CertificateRole::Node, .. }) => Ok(stream.into()),
+            Some(Holder { role: CertificateRole::Node, name }) => Ok((stream.into(), name)),
             other => {
                 let other = other.map_or_else(|| "without a role".to_owned(), |holder| format!("of {holder}"));
                 let text = format!("{address} has a certificate {other}, not one of a node");
@@ -170,7 +193,7 @@ impl Loaded {
             .with_webpki_verifier(verifier);
         let Some((certificate, key)) = &files.own else {
             let connector = connector(client.with_no_client_auth());
-            return Ok(Self { stamps, acceptor: None, connector, holder: None });
+            return Ok(Self { stamps, acceptor: None, connector, holder: None, until: None });
         };
         let chain = chain(certificate, &mut stamps)?;
         let private = private_key(key, &mut stamps)?;
@@ -184,11 +207,13 @@ impl Loaded {
                 files.ca.display()
             ))
         })?;
+        let until = X509Certificate::from_der(own).map(|(_, own)| own.validity().not_after.timestamp());
+        let until = Some(until.map_err(|error| wrong(certificate)(error.to_string()))?);
         let holder = holder_of(Some(&chain)).map_err(|error| wrong(certificate)(error.to_string()))?;
         let client = client.with_client_auth_cert(chain.clone(), private.clone_key());
         let client = client.map_err(|error| wrong(key)(error.to_string()))?;
         let acceptor = acceptor(provider, callers, chain, private).map_err(|error| wrong(key)(error.to_string()))?;
-        Ok(Self { stamps, acceptor: Some(acceptor), connector: connector(client), holder })
+        Ok(Self { stamps, acceptor: Some(acceptor), connector: connector(client), holder, until })
     }
 }
 
@@ -245,6 +270,17 @@ fn roots(path: &Path, stamps: &mut Vec<(PathBuf, Stamp)>) -> Result<RootCertStor
 fn private_key(path: &Path, stamps: &mut Vec<(PathBuf, Stamp)>) -> Result<PrivateKeyDer<'static>, TlsError> {
     let bytes = read(path, stamps, true)?;
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| TlsError { path: path.to_owned(), why: error.to_string() })
+}
+
+/// What is wrong with a caller's certificate, where that is why there is no connection.
+fn said(error: io::Error) -> io::Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(why)) => {
+            let text = format!("the caller's certificate is refused: {why}");
+            io::Error::new(io::ErrorKind::PermissionDenied, text)
+        }
+        _ => error,
+    }
 }
 
 /// Whom a certificate was issued to, once the handshake has checked it. One without a role makes nobody of anybody.

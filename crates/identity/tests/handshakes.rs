@@ -3,8 +3,12 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use muster_identity::{Authority, CertificateRole, Holder, Tls, TlsFiles, Wanted};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 use time::{Duration, OffsetDateTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -121,6 +125,62 @@ async fn an_expired_certificate_and_one_for_another_host_are_refused() {
     let elsewhere = Tls::load(files(dir.path(), "elsewhere")).unwrap();
     let node = Tls::load(files(dir.path(), "node")).unwrap();
     meet(&elsewhere, &node).await.1.expect_err("it was not issued for this address");
+}
+
+/// A caller that shows whatever it has, as no program of muster does.
+async fn show(dir: &Path, name: &str, address: &str) -> io::Result<()> {
+    let pem = |name: String| std::fs::read(dir.join(name)).unwrap();
+    let chain = |bytes: &[u8]| CertificateDer::pem_slice_iter(bytes).collect::<Result<Vec<_>, _>>().unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(chain(&pem("ca.pem".into())).remove(0)).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(&pem(format!("{name}.key"))).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain(&pem(format!("{name}.pem"))), key)
+        .unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = tokio::net::TcpStream::connect(address).await?;
+    let mut stream = connector.connect("127.0.0.1".try_into().unwrap(), stream).await?;
+    stream.read_exact(&mut [0; 2]).await.map(drop)
+}
+
+#[tokio::test]
+async fn an_expired_certificate_that_is_shown_is_refused_and_both_sides_say_why() {
+    let (dir, authority) = authority();
+    let now = OffsetDateTime::now_utc();
+    let expired = Wanted {
+        from: now - Duration::days(3),
+        until: now - Duration::days(1),
+        ..wanted(CertificateRole::Worker, "old")
+    };
+    authority.issue(dir.path(), &expired).unwrap();
+    let node = Tls::load(files(dir.path(), "node")).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let accepting = async { node.accept(listener.accept().await?.0).await.map(drop) };
+    let (accepted, shown) = tokio::join!(accepting, show(dir.path(), "old", &address));
+    let (accepted, shown) = (accepted.unwrap_err().to_string(), shown.unwrap_err().to_string());
+    assert!(accepted.contains("the caller's certificate is refused") && accepted.contains("expired"), "{accepted}");
+    assert!(shown.contains("CertificateExpired"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_ends_while_its_holder_runs_is_not_shown_any_more() {
+    let (dir, authority) = authority();
+    let ends =
+        Wanted { until: OffsetDateTime::now_utc() + Duration::seconds(2), ..wanted(CertificateRole::Worker, "short") };
+    authority.issue(dir.path(), &ends).unwrap();
+    let worker = Tls::load(files(dir.path(), "short")).unwrap();
+    let refused = loop {
+        // Nobody answers there: what is wrong with the own certificate is found before anybody is dialled.
+        match worker.connect("127.0.0.1:1").await {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break error.to_string(),
+            _ => tokio::task::yield_now().await,
+        }
+    };
+    assert!(refused.contains("short.pem has expired") && refused.contains("muster certs issue"), "{refused}");
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use crate::limits::{
 };
 use crate::peer::formation::Formation;
 use crate::peer::greeting::Me;
-use crate::peer::{PeerStream, server};
+use crate::peer::{Dialled, PeerStream, server};
 use crate::reads::{ReadError, Reads};
 use crate::start::close;
 use crate::state_machine::Shared;
@@ -211,13 +211,15 @@ impl RaftHandle {
     }
 
     /// Serves a connection that another coordinator opened and whose [`crate::PEER_MAGIC`] was read, until it ends.
-    pub async fn serve_peer(&self, stream: impl PeerStream) {
+    /// `known_as`: the node that its certificate was issued to, where there is one.
+    pub async fn serve_peer(&self, stream: impl PeerStream, known_as: Option<String>) {
         let Ok(_permit) = self.inner.peer_connections.clone().try_acquire_owned() else {
             tracing::warn!("{PEER_CONNECTIONS_MAX} coordinators are connected already: one more is refused");
             return;
         };
         let Parts { me, shared, .. } = &self.inner.parts;
-        if let Err(error) = server::serve(me.clone(), shared.clone(), Box::new(stream)).await {
+        let caller = Dialled { stream: Box::new(stream), known_as };
+        if let Err(error) = server::serve(me.clone(), shared.clone(), caller).await {
             tracing::debug!(%error, "a connection of another coordinator ended");
         }
     }

@@ -48,6 +48,6 @@ pub use failure::StorageFailure;
 pub use handle::{Leadership, NodeAddress, RaftHandle, RaftStatus};
 pub use mem_disk::MemDisk;
 pub use peer::formation::{Formation, PeerAddress};
-pub use peer::{Dial, PEER_MAGIC, PeerStream};
+pub use peer::{Dial, Dialled, PEER_MAGIC, PeerStream};
 pub use reads::ReadError as FreshnessError;
 pub use start::{RaftOptions, Timing, start, start_member, warm_up};

@@ -47,6 +47,16 @@ async fn waits(node: &Node, for_what: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_let_in_under_the_name_of_its_certificate_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let net = Net::new();
+    *net.known_as.lock().unwrap() = Some("b".into());
+    let a = Node::start(&net, dir.path(), "a", &["b"]).await;
+    let _b = Node::start(&net, dir.path(), "b", &["a"]).await;
+    waits(&a, "it says that it is node \"a\", with the certificate of node \"b\"").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nodes_form_one_cluster_whatever_the_order_and_agree() {
     let dir = tempfile::tempdir().unwrap();
     let net = Net::new();

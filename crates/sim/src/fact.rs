@@ -179,6 +179,11 @@ pub(crate) enum Fact<'a> {
         /// Of each replica.
         checksums: &'a [u128],
     },
+    /// The leader asked for leases back that wait behind others.
+    Recalled {
+        /// How many.
+        leases: usize,
+    },
     /// A node leads from now on.
     LeaderElected,
     /// The leader is gone; there is none until the next election.

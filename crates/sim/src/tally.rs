@@ -8,7 +8,7 @@ use muster_proto::v1::{Outcome, TaskResult};
 use crate::fact::{Fact, How};
 
 /// Things that are counted, in the order in which they are printed.
-const NAMES: [&str; 28] = [
+const NAMES: [&str; 29] = [
     "runs opened",
     "submissions repeated or refused",
     "leases granted",
@@ -37,6 +37,7 @@ const NAMES: [&str; 28] = [
     "replica comparisons",
     "tasks in groups",
     "tasks for a runner",
+    "leases asked back for idle slots",
 ];
 
 /// Counters, by place in the list of names.
@@ -74,6 +75,7 @@ impl Tally {
             Fact::LeaderPaused => counts[23] += 1,
             Fact::Disturbed { .. } => counts[24] += 1,
             Fact::Checksums { .. } => counts[25] += 1,
+            Fact::Recalled { leases } => counts[28] += leases as u64,
             Fact::TaskAdded { spec, .. } => {
                 counts[26] += u64::from(spec.group > 0);
                 counts[27] += u64::from(!spec.item.is_empty());

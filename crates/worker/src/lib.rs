@@ -20,6 +20,7 @@ mod leftovers;
 pub mod limits;
 mod main_loop;
 mod metrics;
+mod neighbour;
 mod oom;
 mod outputs;
 mod procfs;
@@ -37,11 +38,13 @@ use std::ffi::OsString;
 use muster_proto::layout::DataDir;
 use muster_proto::v1::{KeyValue, Prepare, Resource, RunnersEnded};
 use tokio::sync::oneshot;
+use tonic::metadata::{Ascii, MetadataValue};
 
 pub use error::WorkerError;
 pub use identity::{Liveness, identity_of, is_of_another_boot, own_identity, process_is_alive};
 pub use keeper::keeper_main;
 pub use main_loop::run;
+pub use neighbour::recover_neighbour;
 pub use recover::{RecoverError, SpoolRecovery, discard_spool, recover_spool};
 pub use resources::{Detected, detect};
 pub use spool::SpoolError;
@@ -51,6 +54,8 @@ pub use spool::SpoolError;
 pub struct WorkerConfig {
     /// Unique among the coordinator's workers.
     pub name: String,
+    /// The authorization that it shows to coordinators, where it is not known by the connection.
+    pub bearer: Option<MetadataValue<Ascii>>,
     /// Attempts at once.
     pub slots: u32,
     /// Leases it may hold beyond the slots.

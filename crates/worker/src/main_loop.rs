@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
-use muster_core::agent::{Agent, Input};
+use muster_core::agent::Input;
 use muster_proto::v1::{OutputPart, RegisterWorker, coordinator_message, keeper_event, worker_message};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -71,12 +71,12 @@ pub async fn run(
         return Err(WorkerError::Config("no coordinator to dial".into()));
     }
     let mut left = settle(&config).await?;
-    let mut uplink = Uplink::new(channels);
+    let mut uplink = Uplink::new(channels, config.bearer.clone());
     let stopping = Stopping { shutdown: Box::pin(shutdown), overdue_at: None };
     let looks = tokio::time::interval(Duration::from_millis(KEPT_LOOK_MS));
     let mut outside = Outside { stopping, control, control_closed: false, looks };
     loop {
-        let mut session = Session::new(&config, Agent::new(hello(&config)?), std::mem::take(&mut left));
+        let mut session = Session::new(&config, hello(&config)?, std::mem::take(&mut left));
         let ended = run_session(&mut session, &mut uplink, &mut outside).await;
         left = std::mem::take(&mut session.left);
         match ended {
@@ -112,6 +112,7 @@ async fn settle(config: &WorkerConfig) -> Result<LeftOvers, WorkerError> {
 /// A new nonce makes a new session.
 fn hello(config: &WorkerConfig) -> Result<RegisterWorker, WorkerError> {
     let mut process = own_identity().map_err(WorkerError::Identity)?;
+    process.spool_mark = rand::random();
     process.data_dir = config.data.root().as_os_str().as_encoded_bytes().to_vec().into();
     Ok(RegisterWorker {
         name: config.name.clone(),

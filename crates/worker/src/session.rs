@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use muster_core::agent::{Action, Agent, Input};
 use muster_proto::v1::{
-    Acknowledge, EndRunners, Forget, KeeperExited, Lease, Prepare, Renew, RunContext, RunDrained, RunnersEnded, Start,
-    Stop, StopCause, keeper_event, keeper_request, worker_message,
+    Acknowledge, EndRunners, Forget, KeeperExited, Lease, Prepare, RegisterWorker, Renew, RunContext, RunDrained,
+    RunnersEnded, Start, Stop, StopCause, keeper_event, keeper_request, worker_message,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -64,13 +64,13 @@ pub(crate) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub(crate) fn new(config: &'a WorkerConfig, agent: Agent, left: LeftOvers) -> Self {
+    pub(crate) fn new(config: &'a WorkerConfig, hello: RegisterWorker, left: LeftOvers) -> Self {
         Self {
             config,
-            agent,
             keeper: None,
             learned: Learned::default(),
-            cookie: rand::random(),
+            cookie: hello.process.as_ref().map_or_else(rand::random, |process| process.spool_mark),
+            agent: Agent::new(hello),
             keeper_deaths: 0,
             to_compose: Vec::new(),
             composing: None,

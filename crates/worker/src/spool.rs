@@ -25,7 +25,7 @@ use muster_proto::version::SPOOL_FORMAT;
 use crate::limits::{SPOOL_BYTES_MAX, SPOOL_RECORD_BYTES_MAX};
 
 const MAGIC: [u8; 8] = *b"MUSTERSP";
-const HEADER_BYTES: usize = 36;
+pub(crate) const HEADER_BYTES: usize = 36;
 const RECORD_HEAD_BYTES: usize = 8;
 /// Attempts may hold what their user wants kept to themselves.
 const FILE_MODE: u32 = 0o600;
@@ -102,6 +102,12 @@ pub(crate) fn read(path: &Path, file: &mut File) -> Result<Contents, SpoolError>
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(|source| SpoolError::Io { path: path.into(), source })?;
     decode(path, Bytes::from(bytes))
+}
+
+/// What stands at the beginning of a spool of this format, if it is intact.
+pub(crate) fn header(bytes: &[u8]) -> Option<Header> {
+    let contents = decode(Path::new(""), Bytes::copy_from_slice(bytes.get(..HEADER_BYTES)?));
+    contents.ok()?.header
 }
 
 fn decode(path: &Path, mut bytes: Bytes) -> Result<Contents, SpoolError> {

@@ -12,8 +12,9 @@ use muster_proto::v1::{CoordinatorMessage, WorkerMessage, coordinator_message, w
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 use crate::limits::{OUTGOING_MESSAGES_MAX, RECONNECT_MS_MAX, RECONNECT_MS_MIN};
 use crate::rpc::workers_client::WorkersClient;
@@ -43,21 +44,33 @@ enum State {
 pub(crate) struct Uplink {
     /// One for each coordinator; never empty.
     clients: Vec<WorkersClient<Channel>>,
+    /// What each stream is opened with, beside what the connection shows.
+    bearer: Option<MetadataValue<Ascii>>,
     /// Which one is dialled.
     at: usize,
     state: State,
     outgoing: Option<mpsc::Sender<WorkerMessage>>,
     failures: u32,
+    /// Why the last stream was lost, which is said once.
+    lost_because: String,
 }
 
 impl Uplink {
-    pub(crate) fn new(channels: Vec<Channel>) -> Self {
+    pub(crate) fn new(channels: Vec<Channel>, bearer: Option<MetadataValue<Ascii>>) -> Self {
         let client = |channel| {
             let client = WorkersClient::new(channel);
             client.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
         };
         let clients = channels.into_iter().map(client).collect();
-        Self { clients, at: 0, state: State::Waiting(Instant::now()), outgoing: None, failures: 0 }
+        Self {
+            clients,
+            bearer,
+            at: 0,
+            state: State::Waiting(Instant::now()),
+            outgoing: None,
+            failures: 0,
+            lost_because: String::new(),
+        }
     }
 
     /// Waits for what happens next. May be dropped at any await.
@@ -91,7 +104,11 @@ impl Uplink {
         let (outgoing, messages) = mpsc::channel(OUTGOING_MESSAGES_MAX);
         self.outgoing = Some(outgoing);
         let mut client = self.clients[self.at % self.clients.len()].clone();
-        let dialling = async move { Ok(client.session(ReceiverStream::new(messages)).await?.into_inner()) };
+        let mut request = Request::new(ReceiverStream::new(messages));
+        if let Some(bearer) = &self.bearer {
+            request.metadata_mut().insert("authorization", bearer.clone());
+        }
+        let dialling = async move { Ok(client.session(request).await?.into_inner()) };
         self.state = State::Dialling(Box::pin(dialling));
     }
 
@@ -127,6 +144,25 @@ impl Uplink {
         if for_good.contains(&status.code()) {
             return LinkEvent::Refused(status);
         }
-        LinkEvent::Lost(status.message().to_owned())
+        let reason = reason(&status);
+        if self.lost_because != reason {
+            tracing::warn!("the stream to the coordinator is gone: {reason}");
+            self.lost_because.clone_from(&reason);
+        }
+        LinkEvent::Lost(reason)
+    }
+}
+
+/// tonic says "transport error"; what a person can use, such as what is wrong with a certificate, is what it comes from.
+fn reason(status: &Status) -> String {
+    let mut innermost: &dyn std::error::Error = status;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    let (said, from) = (status.message(), innermost.to_string());
+    if std::error::Error::source(status).is_none() || from == said {
+        said.to_owned()
+    } else {
+        format!("{said}: {from}")
     }
 }

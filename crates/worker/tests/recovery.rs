@@ -2,7 +2,9 @@
 
 mod support;
 
-use muster_proto::v1::Outcome;
+use std::os::unix::fs::PermissionsExt;
+
+use muster_proto::v1::{Outcome, ProcessIdentity};
 use muster_worker::recover_spool;
 use support::{Keeper, SESSION, is_running, pid_in};
 
@@ -96,4 +98,72 @@ fn a_process_without_any_mark_is_killed_with_its_control_group() {
     assert!(!is_running(pid));
     assert!(!std::path::Path::new(&group).exists(), "the group is removed");
     keeper.expect_killed();
+}
+
+/// The spool of a keeper that has ended, and what its worker says of itself.
+fn neighbour() -> (Keeper, ProcessIdentity) {
+    let mut keeper = Keeper::start(1);
+    keeper.run(1, "exit 3");
+    keeper.hang_up();
+    keeper.wait();
+    let data_dir = keeper.data.root().as_os_str().as_encoded_bytes().to_vec().into();
+    let process = ProcessIdentity { data_dir, spool_mark: keeper.cookie, ..Default::default() };
+    (keeper, process)
+}
+
+fn refusal(process: &ProcessIdentity) -> String {
+    muster_worker::recover_neighbour(process, SESSION).expect_err("nothing is believed")
+}
+
+#[test]
+fn the_spool_of_a_neighbour_is_read_when_only_this_user_can_have_written_it() {
+    let (_keeper, process) = neighbour();
+    let found = muster_worker::recover_neighbour(&process, SESSION).expect("its own");
+    assert_eq!(found.reports[0].exit_code, 3);
+    let elsewhere = ProcessIdentity { data_dir: "/nowhere".into(), ..process.clone() };
+    assert_eq!(muster_worker::recover_neighbour(&elsewhere, SESSION).expect("there is none").reports, []);
+}
+
+#[test]
+fn a_worker_that_names_the_spool_of_another_one_is_not_believed() {
+    let (_keeper, process) = neighbour();
+    let other = ProcessIdentity { spool_mark: process.spool_mark ^ 1, ..process };
+    assert!(refusal(&other).contains("not the spool of that session"));
+}
+
+#[test]
+fn a_spool_that_others_may_have_written_is_not_read() {
+    let (keeper, process) = neighbour();
+    let (root, spools) = (keeper.data.root(), keeper.data.spools());
+    for directory in [root, &spools] {
+        let mode = std::fs::metadata(directory).expect("there").permissions();
+        for others in [0o720, 0o702, 0o1777] {
+            std::fs::set_permissions(directory, PermissionsExt::from_mode(others)).expect("ours");
+            assert!(refusal(&process).contains("could have changed"), "{others:o}");
+        }
+        std::fs::set_permissions(directory, mode).expect("ours");
+    }
+    let at = |path: &std::path::Path| ProcessIdentity {
+        data_dir: path.as_os_str().as_encoded_bytes().to_vec().into(),
+        ..process.clone()
+    };
+    let link = root.join("link");
+    std::os::unix::fs::symlink(root, &link).expect("made");
+    assert!(refusal(&at(&link)).contains("could have changed"), "whose link it is nobody knows");
+    for path in [root.join("spool/.."), "relative".into(), "".into()] {
+        assert!(refusal(&at(&path)).contains("does not say where"), "{path:?}");
+    }
+}
+
+#[test]
+fn what_is_no_spool_is_not_read_to_its_end() {
+    let (keeper, process) = neighbour();
+    let path = keeper.data.spool(SESSION);
+    std::fs::remove_file(&path).expect("there");
+    std::os::unix::fs::symlink("/dev/zero", &path).expect("made");
+    refusal(&process);
+    std::fs::remove_file(&path).expect("there");
+    let made = std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo");
+    assert!(made.success());
+    assert!(refusal(&process).contains("no file of this user"));
 }

@@ -61,7 +61,7 @@ pub(crate) struct WorkerArgs {
     /// The coordinators, as host:port; any of them will do
     #[arg(long, value_name = "ADDR,ADDR", env = "MUSTER_COORDINATOR", hide_env_values = true)]
     pub(crate) coordinator: String,
-    /// Name of this worker, another one for each [default: the name of the machine]
+    /// Name of this worker, another one for each [default: that of its certificate, or of the machine]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// Tasks at once [default: the number of processors]

@@ -53,7 +53,8 @@ pub(crate) struct Context {
 impl Context {
     /// Commands about a run, as the user would have to write them.
     pub(crate) fn hints(&self, run_id: &str) -> Hints {
-        Hints::new(run_id, self.global.data_dir.as_deref(), self.global.cluster.as_deref())
+        let hints = Hints::new(run_id, self.global.data_dir.as_deref(), self.global.cluster.as_deref());
+        if self.global.cluster.is_some() { hints.with_access(&self.global.access) } else { hints }
     }
 
     /// Whether `--output json` was asked for.

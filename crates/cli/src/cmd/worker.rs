@@ -24,14 +24,13 @@ use crate::out;
 
 pub(crate) async fn worker(context: &Context, args: &WorkerArgs) -> CommandResult {
     let access = access(&context.global.access)?;
-    check_certificate(&access)?;
+    let certified = certified(&access)?;
+    // A token would count in the certificate's place.
+    let bearer = if certified.is_some() { None } else { access.bearer() };
+    let name = name(args, certified)?;
     let endpoints = Endpoints::parse("--coordinator", &args.coordinator, access)?;
-    let name = match &args.name {
-        Some(name) => name.clone(),
-        None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
-    };
     let (place, _lock) = own_dir::open(context.global.data_dir.as_deref(), Kind::Worker, &name)?;
-    let config = config(args, &name, &place)?;
+    let config = WorkerConfig { bearer, ..config(args, &name, &place)? };
     let channels = endpoints.channels().map_err(|error| Failure::usage(error.to_string()))?;
     let refused = |error| Failure::cluster(format!("signals cannot be received: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
@@ -52,19 +51,35 @@ pub(crate) async fn worker(context: &Context, args: &WorkerArgs) -> CommandResul
     Ok(OK)
 }
 
-/// A worker is known by its certificate.
-fn check_certificate(access: &Access) -> Result<(), Failure> {
-    let Some(tls) = access.tls() else { return Ok(()) };
+/// Whom the worker's certificate was issued to. Over TLS a worker is known by one, or by a token with the role `worker`,
+/// which the coordinator looks at.
+fn certified(access: &Access) -> Result<Option<String>, Failure> {
+    let Some(tls) = access.tls() else { return Ok(None) };
     match tls.own() {
-        Some(Holder { role: CertificateRole::Worker, .. }) => Ok(()),
+        Some(Holder { role: CertificateRole::Worker, name }) => Ok(Some(name)),
+        _ if access.bearer().is_some() => Ok(None),
         other => {
             let other = other.map_or_else(|| "there is none".to_owned(), |own| format!("{own} is another one"));
             Err(Failure::usage(format!(
-                "a worker over TLS needs a certificate of a worker, {other}:
+                "a worker over TLS needs a token of a worker, or a certificate of a worker, {other}:
   muster certs issue NAME --role worker
-and                  --tls-cert NAME.pem --tls-key NAME.key"
+and                  --tls-cert NAME.pem --tls-key NAME.key
+or                   --token-file FILE, of: muster token --tokens FILE create --role worker"
             )))
         }
+    }
+}
+
+/// The worker's name: with a certificate, that of the certificate.
+fn name(args: &WorkerArgs, certified: Option<String>) -> Result<String, Failure> {
+    match (&args.name, certified) {
+        (Some(name), Some(certified)) if *name != certified => Err(Failure::usage(format!(
+            "--name {name}: the certificate is of worker/{certified}; say --name {certified}, or issue another one:
+  muster certs issue {name} --role worker"
+        ))),
+        (Some(name), _) => Ok(name.clone()),
+        (None, Some(certified)) => Ok(certified),
+        (None, None) => Ok(rustix::system::uname().nodename().to_string_lossy().into_owned()),
     }
 }
 
@@ -84,6 +99,7 @@ fn config(args: &WorkerArgs, name: &str, place: &Place) -> Result<WorkerConfig, 
     }
     Ok(WorkerConfig {
         name: name.to_owned(),
+        bearer: None,
         slots,
         queue: slots.saturating_mul(QUEUE_BATCHED_PER_SLOT_MAX).min(SESSION_LEASES_MAX.saturating_sub(slots)),
         labels,

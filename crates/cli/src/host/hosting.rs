@@ -2,7 +2,6 @@
 //! keeper is a process of its own.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -183,6 +182,7 @@ impl Worker {
         let detected = muster_worker::detect();
         let config = WorkerConfig {
             name: LOCAL.to_owned(),
+            bearer: None,
             slots,
             queue: slots.saturating_mul(QUEUE_BATCHED_PER_SLOT_MAX).min(SESSION_LEASES_MAX.saturating_sub(slots)),
             labels: detected.labels,
@@ -268,13 +268,9 @@ impl LocalRecovery for Neighbours {
         muster_worker::process_is_alive(process) == Liveness::Gone
     }
 
-    /// From the worker's own data directory: that also waits until nothing of the session runs any more.
+    /// From the worker's own data directory, if only this user can have written it: that also waits until nothing of the
+    /// session runs any more.
     fn spooled(&self, session: u64, process: &ProcessIdentity) -> Result<Vec<AttemptReport>, String> {
-        let root = PathBuf::from(OsString::from_vec(process.data_dir.to_vec()));
-        if !root.is_absolute() {
-            return Err("its worker does not say where its data is".into());
-        }
-        let found = muster_worker::recover_spool(&DataDir::new(root), session).map_err(|error| error.to_string())?;
-        Ok(found.reports)
+        muster_worker::recover_neighbour(process, session).map(|found| found.reports)
     }
 }

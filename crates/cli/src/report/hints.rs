@@ -1,12 +1,13 @@
 //! Commands that a report suggests, spelled so that they can be pasted.
 
 use super::sanitise;
+use crate::args::identity::AccessArgs;
 
 /// Spells commands about one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Hints {
     run_id: String,
-    /// ` --data-dir X`, when the user said so and has to say so again.
+    /// ` --data-dir X` and its kin, when the user said so and has to say so again.
     suffix: String,
 }
 
@@ -17,6 +18,21 @@ impl Hints {
             data_dir.map_or_else(String::new, |dir| format!(" --data-dir {}", quote(&dir.to_string_lossy())));
         suffix.extend(cluster.map(|cluster| format!(" --cluster {}", quote(cluster))));
         Self { run_id: run_id.into(), suffix }
+    }
+
+    /// Also with what coordinators are to be shown.
+    pub(crate) fn with_access(mut self, access: &AccessArgs) -> Self {
+        let files = [
+            ("--tls-ca", &access.tls_ca),
+            ("--tls-cert", &access.tls_cert),
+            ("--tls-key", &access.tls_key),
+            ("--token-file", &access.token_file),
+        ];
+        for (option, file) in files {
+            let file = file.as_ref().map(|file| format!(" {option} {}", quote(&file.to_string_lossy())));
+            self.suffix.extend(file);
+        }
+        self
     }
 
     /// The run's id.
@@ -62,6 +78,14 @@ mod tests {
         let told = Hints::new("k3m9", Some(Path::new("/tmp/it's here")), None);
         assert_eq!(told.logs(7), "muster logs k3m9 7 --data-dir '/tmp/it'\\''s here'");
         assert_eq!(told.attach(), "muster attach k3m9 --data-dir '/tmp/it'\\''s here'");
+    }
+
+    #[test]
+    fn suggested_commands_show_the_same_to_the_same_cluster() {
+        let access =
+            AccessArgs { tls_ca: Some("ca.pem".into()), token_file: Some("my token".into()), ..AccessArgs::default() };
+        let told = Hints::new("k3m9", None, Some("https://a:1")).with_access(&access);
+        assert_eq!(told.attach(), "muster attach k3m9 --cluster https://a:1 --tls-ca ca.pem --token-file 'my token'");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::outbox::{Ends, Message, Outbox};
 use super::{Said, WorkerEvent};
+use crate::guard;
 use crate::limits::{CONNECTIONS_MAX, HELLO_MS_MAX, LEFT_OVERS_MAX};
 use crate::main_loop::Event;
 use crate::shared::Shared;
@@ -44,8 +45,10 @@ impl Workers for WorkersService {
         let permit = Arc::clone(&self.connections).try_acquire_owned().map_err(|_| full())?;
         let (outbox, ends) = Outbox::new();
         let connection = self.next_connection.fetch_add(1, Ordering::Relaxed);
+        let certified = guard::certified_worker(request.metadata());
         let reader = Reader {
             connection,
+            certified,
             inbound: request.into_inner(),
             inbox: self.shared.inbox(),
             alive: ends.alive,
@@ -58,6 +61,8 @@ impl Workers for WorkersService {
 
 struct Reader {
     connection: u64,
+    /// Whom its certificate was issued to.
+    certified: Option<String>,
     inbound: Streaming<WorkerMessage>,
     inbox: mpsc::Sender<Event>,
     alive: watch::Sender<()>,
@@ -94,7 +99,7 @@ impl Reader {
         let mut left = Vec::new();
         loop {
             match self.inbound.message().await?.and_then(|message| message.kind) {
-                Some(Kind::Hello(hello)) => return Ok((left, hello)),
+                Some(Kind::Hello(hello)) => return self.check_name(&hello.name).map(|()| (left, hello)),
                 Some(Kind::LeftOver(more)) if left.len() < LEFT_OVERS_MAX => left.push(more),
                 Some(Kind::LeftOver(_)) => {
                     let text = format!("more than {LEFT_OVERS_MAX} messages about earlier sessions");
@@ -103,6 +108,17 @@ impl Reader {
                 Some(_) => return Err(Status::invalid_argument("the first message of a session must be its hello")),
                 None => return Err(Status::invalid_argument("the session ended before its hello")),
             }
+        }
+    }
+
+    /// Under another name a worker could end another one's session, and report in its place.
+    fn check_name(&self, says: &str) -> Result<(), Status> {
+        match self.certified.as_ref().filter(|certified| *certified != says) {
+            None => Ok(()),
+            Some(certified) => Err(Status::permission_denied(format!(
+                "a worker says that it is {says:?}, with the certificate of worker {certified:?}: start it with --name \
+                 {certified}, or with a certificate of its own (muster certs issue NAME --role worker)"
+            ))),
         }
     }
 

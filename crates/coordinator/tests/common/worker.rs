@@ -75,12 +75,21 @@ impl FakeWorker {
     }
 
     pub async fn begin_over(channel: Channel) -> Result<Self, Status> {
+        Self::begin_as(channel, "").await
+    }
+
+    /// As if it came through a node that saw this certificate.
+    pub async fn begin_as(channel: Channel, certificate: &str) -> Result<Self, Status> {
         let (says, said) = mpsc::channel(256);
         let mut stub = tonic::client::Grpc::new(channel);
         stub.ready().await.expect("connected");
         let codec = tonic_prost::ProstCodec::<WorkerMessage, CoordinatorMessage>::default();
         let path = PathAndQuery::from_static("/muster.v1.Workers/Session");
-        let response = stub.streaming(Request::new(ReceiverStream::new(said)), path, codec).await?;
+        let mut request = Request::new(ReceiverStream::new(said));
+        if !certificate.is_empty() {
+            request.metadata_mut().insert("muster-caller", certificate.parse().expect("printable"));
+        }
+        let response = stub.streaming(request, path, codec).await?;
         Ok(Self {
             says,
             hears: response.into_inner(),

@@ -4,6 +4,7 @@ use muster_proto::v1::worker_message::Kind;
 use muster_proto::v1::{Credits as CreditsMessage, Heartbeat, Lease, Started};
 
 use super::book::Stage;
+use super::credits::Waiting;
 use super::limits::{REPORT_WAIT_MS, REPORT_WAIT_MS_MAX, STARTED_DELAY_MS};
 use super::{Action, Agent, Link, Phase};
 
@@ -23,7 +24,7 @@ impl Agent {
         if self.link == Link::Up {
             let beat = self.beat(now_ms);
             self.announce(now_ms);
-            self.ask(beat);
+            self.ask(now_ms, beat);
             self.flush(now_ms);
         }
         let done = self.phase == Phase::ShuttingDown && self.book.is_empty() && self.outbox.len() == 0;
@@ -123,19 +124,35 @@ impl Agent {
         }
     }
 
-    fn ask(&mut self, refresh: bool) {
+    fn ask(&mut self, now_ms: u64, refresh: bool) {
         let leases = if self.phase == Phase::Working {
             let live = self.book.held_count() + self.book.occupied_count();
             let ended = self.book.given().count() - self.book.occupied_count() + self.outbox.len();
             let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
             let expected_us = self.book.next_held().map(|lease| lease.expected_us).filter(|us| *us > 0);
-            self.credits.ask(count(live), count(ended), expected_us, refresh)
+            let work = Waiting { expected_us, held_up_us: self.held_up_us(now_ms) };
+            self.credits.ask(count(live), count(ended), &work, refresh)
         } else {
             self.credits.withdraw()
         };
         if let Some(leases) = leases {
             self.send(Kind::Credits(CreditsMessage { leases }));
         }
+    }
+
+    /// For how long every slot has been busy with one attempt each that is long enough to be announced.
+    fn held_up_us(&self, now_ms: u64) -> Option<u64> {
+        let long = |stage: Stage| match stage {
+            Stage::Running { since_ms, .. } => {
+                Some(now_ms.saturating_sub(since_ms)).filter(|ms| *ms >= STARTED_DELAY_MS)
+            }
+            Stage::Waiting | Stage::Ended => None,
+        };
+        let (mut busy, mut least_ms) = (0u32, u64::MAX);
+        for ms in self.book.given().filter_map(|(_, given)| long(given.stage)) {
+            (busy, least_ms) = (busy + 1, least_ms.min(ms));
+        }
+        (busy >= self.hello.slots).then(|| least_ms.saturating_mul(1_000))
     }
 
     fn flush(&mut self, now_ms: u64) {

@@ -21,6 +21,15 @@ enum Kind {
     Batches,
 }
 
+/// What is known of the work that waits here.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Waiting {
+    /// What history says of the first of it.
+    pub(super) expected_us: Option<u64>,
+    /// Every slot has been busy with one attempt for so long: what waits is not short work, whatever came before.
+    pub(super) held_up_us: Option<u64>,
+}
+
 /// What the worker asks for, and what it has asked for.
 #[derive(Debug)]
 pub(super) struct Credits {
@@ -64,7 +73,7 @@ impl Credits {
 
     /// Leases to hold when there is enough work: before anything is known, one queued for each slot, and for runners, which
     /// are told of their next test ahead, one more.
-    fn target(&self, expected_us: Option<u64>) -> u32 {
+    fn target(&self, work: &Waiting) -> u32 {
         let slots = u64::from(self.slots);
         let (ahead, unknown, work_us, per_slot_max) = match self.kind {
             Kind::Commands => (0, 1, QUEUE_WORK_US, QUEUE_PER_SLOT_MAX),
@@ -73,7 +82,8 @@ impl Credits {
                 (self.slots, QUEUE_BATCHED_UNKNOWN_PER_SLOT, QUEUE_BATCHED_WORK_US, QUEUE_BATCHED_PER_SLOT_MAX)
             }
         };
-        let queue = match expected_us.or(self.average_us) {
+        let each_us = work.expected_us.or(self.average_us).max(work.held_up_us);
+        let queue = match each_us {
             None => self.slots.saturating_mul(unknown),
             Some(each_us) => {
                 let deep = work_us.saturating_mul(slots) / each_us.max(1);
@@ -102,15 +112,9 @@ impl Credits {
     }
 
     /// What to tell the coordinator now, if it is worth a message. `live` leases are queued or run, `unacknowledged`
-    /// ones have ended; `expected_us` is what history says of the queued ones; `refresh` repeats what may have been lost.
-    pub(super) fn ask(
-        &mut self,
-        live: u32,
-        unacknowledged: u32,
-        expected_us: Option<u64>,
-        refresh: bool,
-    ) -> Option<u32> {
-        let target = self.target(expected_us);
+    /// ones have ended; `refresh` repeats what may have been lost.
+    pub(super) fn ask(&mut self, live: u32, unacknowledged: u32, work: &Waiting, refresh: bool) -> Option<u32> {
+        let target = self.target(work);
         let room = self.leases_max.saturating_sub(live).saturating_sub(unacknowledged);
         let wanted = target.saturating_sub(live).min(room);
         let news = wanted.saturating_sub(self.outstanding);
@@ -141,40 +145,64 @@ mod tests {
         credits
     }
 
+    fn expected(us: u64) -> Waiting {
+        Waiting { expected_us: Some(us), held_up_us: None }
+    }
+
+    fn held_up(us: u64) -> Waiting {
+        Waiting { expected_us: Some(500), held_up_us: Some(us) }
+    }
+
+    #[test]
+    fn nothing_is_asked_for_while_every_slot_is_busy_with_something_long() {
+        let mut credits = settled(2, 1_000, 500);
+        assert_eq!(credits.ask(2, 0, &Waiting::default(), false), Some(2 * QUEUE_PER_SLOT_MAX));
+        assert_eq!(credits.ask(2, 0, &held_up(20_000), false), Some(10), "what was asked for is taken back");
+        assert_eq!(credits.ask(2, 0, &held_up(20_000_000), false), Some(0));
+    }
+
     #[test]
     fn one_is_queued_for_each_slot_before_anything_is_known() {
-        assert_eq!(Credits::new(4, 100).ask(0, 0, None, false), Some(8));
-        assert_eq!(Credits::new(4, 6).ask(0, 0, None, false), Some(6), "never beyond what was registered");
+        assert_eq!(Credits::new(4, 100).ask(0, 0, &Waiting::default(), false), Some(8));
+        assert_eq!(
+            Credits::new(4, 6).ask(0, 0, &Waiting::default(), false),
+            Some(6),
+            "never beyond what was registered"
+        );
     }
 
     #[test]
     fn short_tasks_get_a_deep_queue_and_long_ones_none() {
-        assert_eq!(settled(2, 1_000, 500).ask(0, 0, None, false), Some(2 + 2 * QUEUE_PER_SLOT_MAX));
-        assert_eq!(settled(2, 1_000, 20_000).ask(0, 0, None, false), Some(2 + 10));
-        assert_eq!(settled(2, 1_000, 1_000_000).ask(0, 0, None, false), Some(2));
+        assert_eq!(settled(2, 1_000, 500).ask(0, 0, &Waiting::default(), false), Some(2 + 2 * QUEUE_PER_SLOT_MAX));
+        assert_eq!(settled(2, 1_000, 20_000).ask(0, 0, &Waiting::default(), false), Some(2 + 10));
+        assert_eq!(settled(2, 1_000, 1_000_000).ask(0, 0, &Waiting::default(), false), Some(2));
     }
 
     #[test]
     fn history_of_the_queued_tasks_counts_more_than_the_average() {
-        assert_eq!(settled(2, 1_000, 500).ask(0, 0, Some(10_000_000), false), Some(2));
+        assert_eq!(settled(2, 1_000, 500).ask(0, 0, &expected(10_000_000), false), Some(2));
     }
 
     #[test]
     fn messages_are_saved_until_they_matter() {
         let mut credits = settled(2, 1_000, 500);
-        let all = credits.ask(0, 0, None, false).expect("starving");
+        let all = credits.ask(0, 0, &Waiting::default(), false).expect("starving");
         credits.received(&vec![Lease::default(); all as usize]);
-        assert_eq!(credits.ask(all - 1, 0, None, false), None, "one short of a deep queue is not worth a message");
-        assert_eq!(credits.ask(all - 40, 0, None, false), Some(40));
-        assert_eq!(credits.ask(all - 41, 0, None, false), None, "it was just asked for");
-        assert_eq!(credits.ask(all - 41, 0, None, true), Some(41), "repeated with the heartbeat");
+        assert_eq!(
+            credits.ask(all - 1, 0, &Waiting::default(), false),
+            None,
+            "one short of a deep queue is not worth a message"
+        );
+        assert_eq!(credits.ask(all - 40, 0, &Waiting::default(), false), Some(40));
+        assert_eq!(credits.ask(all - 41, 0, &Waiting::default(), false), None, "it was just asked for");
+        assert_eq!(credits.ask(all - 41, 0, &Waiting::default(), true), Some(41), "repeated with the heartbeat");
     }
 
     #[test]
     fn ended_attempts_count_until_they_are_acknowledged() {
         let mut credits = Credits::new(2, 4);
-        assert_eq!(credits.ask(1, 2, None, false), Some(1));
-        assert_eq!(Credits::new(2, 4).ask(0, 4, None, false), None);
+        assert_eq!(credits.ask(1, 2, &Waiting::default(), false), Some(1));
+        assert_eq!(Credits::new(2, 4).ask(0, 4, &Waiting::default(), false), None);
     }
 
     #[test]
@@ -191,33 +219,33 @@ mod tests {
         let item = Lease { item: "t".into(), ..Lease::default() };
         let mut credits = settled(2, 1_000, 10_000_000);
         credits.received(std::slice::from_ref(&item));
-        assert_eq!(credits.ask(2, 0, None, false), Some(2));
+        assert_eq!(credits.ask(2, 0, &Waiting::default(), false), Some(2));
         credits.received(&[item, Lease::default()]);
-        assert_eq!(credits.ask(3, 0, None, false), Some(1), "each one that ends is replaced at once");
+        assert_eq!(credits.ask(3, 0, &Waiting::default(), false), Some(1), "each one that ends is replaced at once");
         credits.received(&[Lease::default()]);
-        assert_eq!(credits.ask(2, 0, None, false), None, "nothing is kept waiting for a command");
+        assert_eq!(credits.ask(2, 0, &Waiting::default(), false), None, "nothing is kept waiting for a command");
     }
 
     #[test]
     fn items_of_unknown_length_are_asked_for_twice_ahead() {
         let mut credits = Credits::new(2, 100);
-        credits.ask(0, 0, None, false);
+        credits.ask(0, 0, &Waiting::default(), false);
         credits.received(&vec![Lease { item: "t".into(), ..Lease::default() }; 4]);
-        assert_eq!(credits.ask(4, 0, None, true), Some(2));
+        assert_eq!(credits.ask(4, 0, &Waiting::default(), true), Some(2));
     }
 
     #[test]
     fn tests_that_run_in_batches_are_asked_for_by_the_second_and_all_go_to_the_keeper() {
         let mut credits = settled(2, 10_000, 100_000);
         credits.received(&[Lease { item: "p t".into(), batched: true, ..Lease::default() }]);
-        assert_eq!(credits.ask(0, 0, None, false), Some(2 + 40));
+        assert_eq!(credits.ask(0, 0, &Waiting::default(), false), Some(2 + 40));
         assert!(credits.keeper_takes(1_000, 10_000_000, None));
     }
 
     #[test]
     fn nothing_wanted_is_said_once() {
         let mut credits = Credits::new(2, 4);
-        credits.ask(0, 0, None, false);
+        credits.ask(0, 0, &Waiting::default(), false);
         assert_eq!(credits.withdraw(), Some(0));
         assert_eq!(credits.withdraw(), None);
     }

@@ -6,6 +6,7 @@ use muster_proto::v1::{AttemptReport, Lease, Leases, Outcome, Revoke, TaskRef, W
 use super::book::Stage;
 use super::limits::CONTEXTS_MAX;
 use super::{Action, Agent, Link, Phase};
+use crate::planted::{self, Bug};
 
 impl Agent {
     pub(super) fn connected(&mut self, now_ms: u64) {
@@ -122,6 +123,10 @@ impl Agent {
                 self.hand_back(now_ms, token, outcome, "taken back before it was started");
                 continue;
             };
+            if planted::is(Bug::ReturnStarted) && matches!(given.stage, Stage::Running { .. }) && !revoke.kill_running {
+                self.not_started(now_ms, token);
+                continue;
+            }
             if given.stage == Stage::Ended || (!revoke.kill_running && given.stage != Stage::Waiting) {
                 continue;
             }

@@ -43,6 +43,8 @@ impl State {
             (run.options.clone(), run.cancel.is_some())
         };
         if outcome == Outcome::Returned {
+            // Nothing was executed: it was no attempt.
+            self.run_mut(at.run).expect("the caller found it").attempts -= 1;
             self.task_mut(at).expect("the caller found it").returned += 1;
         } else {
             self.keep_attempt(at, number, worker, report);

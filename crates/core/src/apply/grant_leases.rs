@@ -46,8 +46,9 @@ impl State {
         let run = self.stored.runs.get(&at.run).expect("the caller found it");
         let task = run.task(at.index).expect("the caller found it");
         let (attempt, was_pending) = (task.granted + 1, task.lease().is_none());
-        let repeats =
-            task.attempts.last().map(outcome_of).is_some_and(|last| matches!(last, Outcome::Lost | Outcome::Preempted));
+        // A lease that was handed back in between repeats nothing once more.
+        let before = task.attempts.last().filter(|last| last.number == task.granted).map(outcome_of);
+        let repeats = before.is_some_and(|outcome| matches!(outcome, Outcome::Lost | Outcome::Preempted));
         self.index.dequeue(at, task);
         let task = self.task_mut(at).expect("the caller found it");
         task.phase = Phase::Leased(Lease { token, session });

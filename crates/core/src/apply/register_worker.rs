@@ -11,7 +11,7 @@ use crate::limits::{SESSION_LEASES_MAX, SESSIONS_MAX};
 use crate::state::Session;
 
 /// Longest name of a worker, in bytes.
-const WORKER_NAME_BYTES_MAX: usize = 128;
+pub(super) const WORKER_NAME_BYTES_MAX: usize = 128;
 
 impl State {
     pub(super) fn register_worker(&mut self, context: &mut Context, command: &RegisterWorker) -> Answer {
@@ -31,7 +31,9 @@ impl State {
         }
         let id = self.stored.next_session;
         self.stored.next_session += 1;
-        self.stored.sessions.insert(id, Arc::new(Session::new(id, command.clone())));
+        let mut session = Session::new(id, command.clone());
+        session.draining = self.is_drained(name);
+        self.stored.sessions.insert(id, Arc::new(session));
         context.effects.push(Effect::WorkerJoined { session: id });
         Ok(Reply::WorkerRegistered { session: id, existed: false })
     }

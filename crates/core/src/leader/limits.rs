@@ -9,6 +9,8 @@ pub const TICK_MS: u64 = HEARTBEAT_MS / 2;
 pub const TICK_GAP_COUNTED_MS_MAX: u64 = HEARTBEAT_MS;
 /// A session that was silent for so long gets no new work, though it keeps what it has.
 pub const WORKING_SILENCE_MS_MAX: u64 = 3 * HEARTBEAT_MS;
+/// Ticks for which leases that were asked for count as coming: so long, as many idle slots ask for nothing else.
+pub const RECALL_ANSWER_TICKS_MAX: u32 = 2;
 
 const _: () = {
     assert!(TICK_MS * 2 <= TICK_GAP_COUNTED_MS_MAX, "a tick that comes late by one tick is counted whole");

@@ -1,4 +1,5 @@
-//! Which session gets a task: one that fits and has room; of those, the one with the most credits left.
+//! Which session gets a task: one that fits and has room; of those, one with an idle slot; of those, the one with the
+//! most credits left.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +12,8 @@ use crate::state::{Fit, Session};
 pub(super) struct Room<'a> {
     session: &'a Session,
     credits: u32,
+    /// Slots for which it holds no lease, with what this plan grants it.
+    idle: u32,
     /// Resources that grants of this plan hold.
     planned: BTreeMap<&'a str, u64>,
     /// Groups that it has begun and of which more is ready that it could execute.
@@ -52,10 +55,11 @@ impl<'a> Rooms<'a> {
         self.rooms[room].session.id()
     }
 
-    /// The session with the most credits left that is willing and has room for one task with this fit.
+    /// The session that is willing and has room for one task with this fit: with an idle slot, where the task need not
+    /// wait for another one, and the most credits left.
     pub(super) fn best_for(&self, fit: Option<&Fit>, willing: impl Fn(&Room<'_>) -> bool) -> Option<usize> {
         let fitting = self.rooms.iter().enumerate().filter(|(_, room)| willing(room) && room.fits(fit));
-        let best = fitting.max_by_key(|(position, room)| (room.credits, std::cmp::Reverse(*position)));
+        let best = fitting.max_by_key(|(position, room)| (room.idle > 0, room.credits, std::cmp::Reverse(*position)));
         best.map(|(position, _)| position)
     }
 
@@ -75,6 +79,7 @@ impl<'a> Rooms<'a> {
             *room.planned.entry(name).or_default() += amount;
         }
         room.credits -= 1;
+        room.idle = room.idle.saturating_sub(1);
         room.next = None;
         let mut opened = false;
         if group.1 > 0 {
@@ -106,7 +111,8 @@ impl<'a> Room<'a> {
         let open: BTreeSet<_> = held.filter(|group| work.has_more_for(session, *group)).collect();
         let holds = |group: &GroupKey| (*group, session.groups.get(group).map(Held::of).unwrap_or_default());
         let groups = open.iter().map(holds).collect();
-        Self { session, credits, planned: BTreeMap::new(), groups, open, next: None }
+        let idle = session.slots().saturating_sub(session.lease_count());
+        Self { session, credits, idle, planned: BTreeMap::new(), groups, open, next: None }
     }
 
     /// Has begun as many groups as it can work on at once.

@@ -41,6 +41,8 @@ pub struct Stored {
     pub(crate) runs: BTreeMap<u64, Arc<Run>>,
     pub(crate) sessions: BTreeMap<u64, Arc<Session>>,
     pub(crate) forgotten: Arc<BTreeSet<u128>>,
+    /// Names of workers that get no leases, whichever session they come with.
+    pub(crate) drained: Arc<BTreeSet<String>>,
     pub(crate) history: History,
 }
 
@@ -55,6 +57,7 @@ impl Default for Stored {
             runs: BTreeMap::new(),
             sessions: BTreeMap::new(),
             forgotten: Arc::default(),
+            drained: Arc::default(),
             history: History::default(),
         }
     }
@@ -121,6 +124,11 @@ impl State {
         self.stored.sessions.values().map(Arc::as_ref)
     }
 
+    /// Whether the worker with this name was drained, be it connected or not.
+    pub fn is_drained(&self, worker: &str) -> bool {
+        self.stored.drained.contains(worker)
+    }
+
     /// What past runs teach.
     pub fn history(&self) -> &History {
         &self.stored.history
@@ -141,6 +149,11 @@ impl State {
     /// Tasks that could be leased now if a worker fits.
     pub fn ready_count(&self) -> usize {
         self.index.ready_count
+    }
+
+    /// The fencing token of the next lease.
+    pub fn next_token(&self) -> u64 {
+        self.stored.next_token
     }
 
     /// Log time, in milliseconds, at which an `advance_time` entry is due because a backoff or a deadline ends.

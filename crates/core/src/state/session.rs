@@ -84,6 +84,11 @@ impl Session {
         self.leases.iter().map(|(token, task)| (*token, *task))
     }
 
+    /// Whether it holds the lease with this token.
+    pub fn holds(&self, token: u64) -> bool {
+        self.leases.contains_key(&token)
+    }
+
     /// Number of leases it holds.
     pub fn lease_count(&self) -> u32 {
         u32::try_from(self.leases.len()).expect("bounded by SESSION_LEASES_MAX")

@@ -190,9 +190,11 @@ impl Machine {
                 let lost = WorkerLost { session: self.session(pick), preempted: *preempted, ..Default::default() };
                 Kind::WorkerLost(lost)
             }
-            Step::Drain { pick, draining } => {
-                Kind::DrainWorker(DrainWorker { session: self.session(pick), draining: *draining })
-            }
+            Step::Drain { pick, draining } => Kind::DrainWorker(DrainWorker {
+                session: self.session(pick),
+                draining: *draining,
+                ..Default::default()
+            }),
             Step::Plan { credits } => Kind::GrantLeases(GrantLeases { grants: self.plan(*credits) }),
             Step::Grant { run, index, session } => {
                 let task = Some(TaskRef::at(u64::from(*run), *index));

@@ -11,9 +11,9 @@ use openraft::async_runtime::WatchReceiver;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::Dial;
 use super::messages::{Hello, PROTOCOL, Purpose, Welcome, cluster_bytes, cluster_of, position_record};
 use super::restraint::{self, Restraint};
+use super::{Dial, link};
 use crate::disk::Disk;
 use crate::identity::Identity;
 use crate::membership::MembershipRecord;
@@ -90,9 +90,11 @@ impl Me {
         }
     }
 
-    /// What a caller is told, with the reason if it is not let in. May write to the disk.
-    pub(crate) fn welcome(&self, hello: &Hello) -> Welcome {
-        let refused = self.let_in(hello).err().unwrap_or_default();
+    /// What a caller is told, with the reason if it is not let in: `known_as` is the node that it was proven to be. May
+    /// write to the disk.
+    pub(crate) fn welcome(&self, hello: &Hello, known_as: Option<&str>) -> Welcome {
+        let checked = link::check_name(known_as, &hello.from_name);
+        let refused = checked.and_then(|()| self.let_in(hello)).err().unwrap_or_default();
         let identity = self.identity.lock();
         let (begun, membership) = self.raft().map_or((false, None), |raft| {
             let metrics = raft.metrics();

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter, ReadHalf, 
 use super::frames;
 use super::greeting::Me;
 use super::messages::{Framed, Purpose, Welcome};
-use super::{PEER_MAGIC, PeerStream};
+use super::{Dialled, PEER_MAGIC, PeerStream};
 use crate::limits::{PEER_BUFFER_BYTES, PEER_CONNECT_MS_MAX, PEER_FRAME_BYTES_MAX, PEER_HELLO_BYTES_MAX};
 
 pub(crate) type Reader = BufReader<ReadHalf<Box<dyn PeerStream>>>;
@@ -42,11 +42,23 @@ pub(crate) async fn connect(me: &Me, address: &str, to: u64, purpose: Purpose) -
 }
 
 async fn greet(me: &Me, address: &str, to: u64, purpose: Purpose) -> io::Result<(Link, Welcome)> {
-    let (mut reader, mut writer) = halves(me.dial.dial(address).await?);
+    let Dialled { stream, known_as } = me.dial.dial(address).await?;
+    let (mut reader, mut writer) = halves(stream);
     writer.write_all(&PEER_MAGIC).await?;
     frames::send(&mut writer, &me.hello(purpose, to)).await?;
-    let welcome = frames::expect(&mut reader, PEER_HELLO_BYTES_MAX).await?.message()?;
+    let welcome: Welcome = frames::expect(&mut reader, PEER_HELLO_BYTES_MAX).await?.message()?;
+    if let Err(why) = check_name(known_as.as_deref(), &welcome.name) {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
     Ok((Link { reader, writer }, welcome))
+}
+
+/// A node has the name that its host proved, where it proved one.
+pub(crate) fn check_name(known_as: Option<&str>, says: &str) -> Result<(), String> {
+    match known_as.filter(|known_as| *known_as != says) {
+        None => Ok(()),
+        Some(known_as) => Err(format!("it says that it is node {says:?}, with the certificate of node {known_as:?}")),
+    }
 }
 
 impl Link {

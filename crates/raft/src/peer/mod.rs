@@ -40,10 +40,18 @@ pub trait PeerStream: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync + 'static> PeerStream for T {}
 
+/// A stream to another coordinator.
+pub struct Dialled {
+    /// To it.
+    pub stream: Box<dyn PeerStream>,
+    /// The node that the host made sure is at the other end, where it can: one that says it is another is not let in.
+    pub known_as: Option<String>,
+}
+
 /// Makes streams to other coordinators. The host decides how: plain, encrypted, through a simulation.
 pub trait Dial: Debug + Send + Sync + 'static {
     /// A stream to `address`, as `--peers` and the membership write it. Takes no longer than the host lets it.
-    fn dial<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn PeerStream>>>;
+    fn dial<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Dialled>>;
 }
 
 /// For a node that has no peers.
@@ -51,7 +59,7 @@ pub trait Dial: Debug + Send + Sync + 'static {
 pub(crate) struct NoPeers;
 
 impl Dial for NoPeers {
-    fn dial<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn PeerStream>>> {
+    fn dial<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Dialled>> {
         let text = format!("this coordinator runs alone; it has no connection to {address}");
         Box::pin(async move { Err(io::Error::other(text)) })
     }

@@ -17,20 +17,21 @@ use super::messages::{
     Append, Appended, Framed, Hello, Purpose, ReadIndex, ReadIndexAsked, Refused, Transfer, Transferred, VoteAnswer,
     VoteAsked, VoteRecord, log_id, position_record,
 };
-use super::{PeerStream, transfer};
+use super::{Dialled, transfer};
 use crate::limits::{APPENDS_IN_FLIGHT_MAX, PEER_CONNECT_MS_MAX, PEER_FRAME_BYTES_MAX, PEER_HELLO_BYTES_MAX};
 use crate::state_machine::{Shared, blocking};
 use crate::type_config::{Raft, TypeConfig, Vote};
 
 /// Serves one connection, whose [`super::PEER_MAGIC`] was read already, until it ends.
-pub(crate) async fn serve(me: Arc<Me>, shared: Arc<Shared>, stream: Box<dyn PeerStream>) -> io::Result<()> {
+pub(crate) async fn serve(me: Arc<Me>, shared: Arc<Shared>, caller: Dialled) -> io::Result<()> {
+    let Dialled { stream, known_as } = caller;
     let (mut reader, mut writer) = halves(stream);
     let limit = Duration::from_millis(PEER_CONNECT_MS_MAX);
     let hello = tokio::time::timeout(limit, frames::expect(&mut reader, PEER_HELLO_BYTES_MAX)).await;
     let hello: Hello = hello.map_err(|_| io::Error::from(io::ErrorKind::TimedOut)).flatten()?.message()?;
     let greeted = me.clone();
     let said = hello.clone();
-    let welcome = blocking(move || greeted.welcome(&said)).await?;
+    let welcome = blocking(move || greeted.welcome(&said, known_as.as_deref())).await?;
     frames::send(&mut writer, &welcome).await?;
     if !welcome.refused.is_empty() {
         tracing::warn!(from = hello.from_name, why = welcome.refused, "a peer was refused");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use muster_raft::{
-    Dial, PEER_MAGIC, PeerAddress, PeerStream, RaftHandle, RaftOptions, RealDisk, StartError, Timing, start_member,
+    Dial, Dialled, PEER_MAGIC, PeerAddress, RaftHandle, RaftOptions, RealDisk, StartError, Timing, start_member,
 };
 use tokio::io::{AsyncReadExt, DuplexStream, copy_bidirectional, duplex};
 use tokio::sync::{mpsc, watch};
@@ -21,6 +21,8 @@ type Cuts = BTreeSet<(String, String)>;
 pub(crate) struct Net {
     doors: Mutex<BTreeMap<String, mpsc::Sender<DuplexStream>>>,
     cuts: watch::Sender<Cuts>,
+    /// Whom every caller is known as, by its certificate as it were.
+    pub(crate) known_as: Mutex<Option<String>>,
     /// Streams that carry something, by pair.
     carrying: watch::Sender<BTreeMap<(String, String), usize>>,
 }
@@ -31,7 +33,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Net {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { doors: Mutex::default(), cuts: watch::Sender::default(), carrying: watch::Sender::default() })
+        Arc::new(Self {
+            doors: Mutex::default(),
+            cuts: watch::Sender::default(),
+            known_as: Mutex::default(),
+            carrying: watch::Sender::default(),
+        })
     }
 
     /// Nothing passes between `node` and the others any more when this returns, and nobody is told.
@@ -64,7 +71,7 @@ struct From {
 }
 
 impl Dial for From {
-    fn dial<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn PeerStream>>> {
+    fn dial<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Dialled>> {
         Box::pin(async move {
             if self.net.is_cut(&self.node, address) {
                 std::future::pending::<()>().await;
@@ -75,7 +82,7 @@ impl Dial for From {
             let (far, theirs) = duplex(64 << 10);
             door.send(theirs).await.map_err(|_| io::ErrorKind::ConnectionRefused)?;
             tokio::spawn(carry(self.net.clone(), self.node.clone(), address.to_owned(), near, far));
-            Ok(Box::new(own) as Box<dyn PeerStream>)
+            Ok(Dialled { stream: Box::new(own), known_as: None })
         })
     }
 }
@@ -134,15 +141,16 @@ impl Node {
         let raft = start_member(options).await?;
         let (sender, mut door) = mpsc::channel::<DuplexStream>(64);
         locked(&net.doors).insert(name.clone(), sender);
-        let served = raft.clone();
+        let (served, proven) = (raft.clone(), net.clone());
         let door = tokio::spawn(async move {
             while let Some(mut stream) = door.recv().await {
                 let raft = served.clone();
+                let known_as = locked(&proven.known_as).clone();
                 tokio::spawn(async move {
                     let mut magic = [0; 8];
                     stream.read_exact(&mut magic).await.expect("a peer says something");
                     assert_eq!(magic, PEER_MAGIC);
-                    raft.serve_peer(stream).await;
+                    raft.serve_peer(stream, known_as).await;
                 });
             }
         });

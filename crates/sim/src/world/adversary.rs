@@ -142,7 +142,7 @@ impl World {
         let sessions: Vec<_> = self.log.state().sessions().map(|session| session.id()).collect();
         let length_us = self.lasting((500, 15_000));
         if let Some(&session) = self.chance.adversary.pick(&sessions) {
-            self.injected(Kind::DrainWorker(DrainWorker { session, draining: true }));
+            self.injected(Kind::DrainWorker(DrainWorker { session, draining: true, ..Default::default() }));
             self.after(length_us, Event::Undrain { session });
         }
     }

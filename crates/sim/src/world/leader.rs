@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use muster_core::leader::{Liveness, Timing};
+use muster_core::leader::{Liveness, Recalls, Timing};
 use muster_core::{Applied, Effect, Refusal, Reply};
 use muster_proto::v1::command::Kind;
 use muster_proto::v1::{Command, LogEntry, coordinator_message};
@@ -65,6 +65,7 @@ pub(super) struct Leader {
     pub(super) liveness: Liveness,
     pub(super) channels: BTreeMap<u64, Channel>,
     pub(super) plans: u32,
+    pub(super) recalls: Recalls,
     pub(super) time_passes: bool,
     /// Sessions that it has proposed to give up because their process is gone.
     pub(super) given_up: BTreeSet<u64>,
@@ -86,6 +87,7 @@ impl Leader {
             liveness: Liveness::new(Timing::default()),
             channels: BTreeMap::new(),
             plans: 0,
+            recalls: Recalls::default(),
             time_passes: false,
             given_up: BTreeSet::new(),
             drained: BTreeSet::new(),

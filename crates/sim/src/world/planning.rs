@@ -1,6 +1,8 @@
 //! What the leader does by itself: tick, plan, let time pass, archive.
 
-use muster_core::leader::expire_leases;
+use std::collections::BTreeMap;
+
+use muster_core::leader::{Recall, expire_leases};
 use muster_core::schedule;
 use muster_proto::Bytes;
 use muster_proto::v1::command::Kind;
@@ -8,6 +10,7 @@ use muster_proto::v1::{AdvanceTime, ArchiveRun, DrainWorker, FinishAttempts, Gra
 
 use super::leader::Origin;
 use super::{Event, World};
+use crate::fact::Fact;
 use crate::limits::MS;
 
 impl World {
@@ -18,6 +21,7 @@ impl World {
         let Some(leader) = self.leader.as_mut().filter(|leader| leader.term == term) else { return };
         let holds = |session| state.session(session).is_some_and(|session| session.lease_count() > 0);
         let verdicts = leader.liveness.tick(now_ms, holds);
+        leader.recalls.tick(state);
         if !verdicts.expire.is_empty() {
             let command = expire_leases(state, term, &verdicts.expire);
             leader.propose(Kind::ExpireLeases(command), Origin::Expiry { sessions: verdicts.expire });
@@ -75,14 +79,14 @@ impl World {
         let Some(leader) = self.leader.as_mut().filter(|leader| leader.plans < plans) else { return };
         let wanting = leader.channels.iter().filter(|(_, channel)| channel.credits > 0);
         let wanting = wanting.filter(|(session, _)| leader.liveness.is_working(**session));
-        let credits: std::collections::BTreeMap<_, _> = wanting.map(|(id, channel)| (*id, channel.credits)).collect();
+        let credits: BTreeMap<_, _> = wanting.map(|(id, channel)| (*id, channel.credits)).collect();
         let state = self.log.state();
-        if credits.is_empty() || state.ready_count() == 0 {
+        if credits.is_empty() {
             return;
         }
         let grants = schedule::plan(state, &credits);
         if grants.is_empty() {
-            return;
+            return self.recall(&credits);
         }
         let forgets_credits = plans > 1 && self.chance.leader.chance(500);
         for grant in grants.iter().filter(|_| !forgets_credits) {
@@ -92,6 +96,15 @@ impl World {
         }
         leader.plans += 1;
         leader.propose(Kind::GrantLeases(GrantLeases { grants }), Origin::Plan);
+    }
+
+    /// Nothing can be granted: what waits behind others is asked back for slots that are idle.
+    fn recall(&mut self, credits: &BTreeMap<u64, u32>) {
+        let Some(leader) = self.leader.as_mut() else { return };
+        if let Some(Recall { session, tokens }) = leader.recalls.next(self.log.state(), credits) {
+            self.see(&Fact::Recalled { leases: tokens.len() });
+            self.send_revoke(session, tokens, false);
+        }
     }
 
     /// The tasks of an ended run are written out, which takes a while.
@@ -110,6 +123,6 @@ impl World {
 
     /// The session may work again.
     pub(super) fn undrain(&mut self, session: u64) {
-        self.injected(Kind::DrainWorker(DrainWorker { session, draining: false }));
+        self.injected(Kind::DrainWorker(DrainWorker { session, draining: false, ..Default::default() }));
     }
 }

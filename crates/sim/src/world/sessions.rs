@@ -40,7 +40,14 @@ impl World {
                 self.plan();
                 self.pump();
             }
-            // Progress for people; and what comes before the welcome or after the end means nothing.
+            (worker_message::Kind::Started(started), Some(session)) => {
+                let leader = self.leader.iter_mut();
+                leader
+                    .for_each(|leader| started.tokens.iter().for_each(|token| leader.recalls.started(session, *token)));
+                self.plan();
+                self.pump();
+            }
+            // What comes before the welcome or after the end means nothing.
             _ => {}
         }
     }
@@ -88,6 +95,7 @@ impl World {
         if self.log.state().session(session).is_none() || !leader.liveness.stream_opened(session, now_ms) {
             return self.after(100 * MS, Event::HelloAgain { conn });
         }
+        leader.recalls.stream_opened(session);
         let channel = Channel { conn, credits: 0, told: BTreeSet::new() };
         let before = leader.channels.insert(session, channel);
         before.into_iter().for_each(|old| self.leader_closes(old.conn));

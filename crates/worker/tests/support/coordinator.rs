@@ -78,6 +78,7 @@ impl Coordinator {
         let dir = tempfile::tempdir().expect("a directory");
         let config = WorkerConfig {
             name: "w1".into(),
+            bearer: None,
             slots,
             queue: 64 * slots,
             labels: vec![],

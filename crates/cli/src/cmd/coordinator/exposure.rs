@@ -46,7 +46,7 @@ pub(super) fn check(args: &CoordinatorArgs, peers: &[PeerAddress], tls: Option<&
 /// Who may call what: everybody everything without TLS.
 ///
 /// # Errors
-/// When the certificate is not one of a node, or the tokens cannot be used.
+/// When the certificate is not this node's, or the tokens cannot be used.
 pub(super) fn guard(args: &CoordinatorArgs, tls: Option<&Tls>) -> Result<Option<Arc<Guard>>, Failure> {
     let Some(tls) = tls else {
         return match &args.tokens {
@@ -58,7 +58,14 @@ pub(super) fn guard(args: &CoordinatorArgs, tls: Option<&Tls>) -> Result<Option<
         };
     };
     match tls.own() {
-        Some(Holder { role: CertificateRole::Node, .. }) => {}
+        Some(Holder { role: CertificateRole::Node, name }) if name == args.node_id => {}
+        Some(Holder { role: CertificateRole::Node, name }) => {
+            return Err(Failure::usage(format!(
+                "--node-id {}: the certificate is of node/{name}, and the others let in nobody under another name:\n{}",
+                args.node_id,
+                mending(args)
+            )));
+        }
         other => {
             let other = other.map_or_else(
                 || "there is no certificate with a role".to_owned(),
