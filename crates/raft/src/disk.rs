@@ -11,7 +11,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::with_path;
-use crate::limits::SNAPSHOT_BUFFER_BYTES;
+use crate::limits::{SNAPSHOT_BUFFER_BYTES, UNSYNCED_BYTES_MAX};
 
 /// A place for files. Every error names the file.
 pub trait Disk: Debug + Send + Sync + 'static {
@@ -68,6 +68,29 @@ pub fn write_atomically(
     result
 }
 
+/// A file whose bytes go to the disk as they come. The kernel would gather a large file and write it at once, and every
+/// fsync of the log would wait for that.
+struct Paced {
+    file: Box<dyn DiskFile>,
+    unsynced: usize,
+}
+
+impl Write for Paced {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.unsynced += written;
+        if self.unsynced >= UNSYNCED_BYTES_MAX {
+            self.file.fsync()?;
+            self.unsynced = 0;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 /// Suffix of a file that is not complete.
 pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
 
@@ -83,9 +106,10 @@ fn write_and_rename(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<u64> {
-    let mut out = Counted { inner: BufWriter::with_capacity(SNAPSHOT_BUFFER_BYTES, disk.create(temporary)?), bytes: 0 };
+    let paced = Paced { file: disk.create(temporary)?, unsynced: 0 };
+    let mut out = Counted { inner: BufWriter::with_capacity(SNAPSHOT_BUFFER_BYTES, paced), bytes: 0 };
     fill(&mut out)?;
-    let mut file = out.inner.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let Paced { mut file, .. } = out.inner.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.fsync()?;
     fail::fail_point!("raft-file-before-rename");
     disk.rename(temporary, path)?;
@@ -95,7 +119,7 @@ fn write_and_rename(
 }
 
 struct Counted {
-    inner: BufWriter<Box<dyn DiskFile>>,
+    inner: BufWriter<Paced>,
     bytes: u64,
 }
 

@@ -54,6 +54,8 @@ pub const PEER_CONNECT_MS_MAX: u64 = 2_000;
 pub const PEER_ANSWER_MS_MAX: u64 = 5_000;
 /// Messages with entries that are sent to a coordinator before the first is answered.
 pub const APPENDS_IN_FLIGHT_MAX: usize = 64;
+/// Bytes of a snapshot that are written but not yet on the disk.
+pub const UNSYNCED_BYTES_MAX: usize = 4 << 20;
 /// Part of a snapshot in one message.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
 /// Parts of a snapshot that are read and not yet sent.
