@@ -20,9 +20,11 @@ use crate::host::hosting::{KEEPER, RUNNER};
 use crate::host::lock::{self, Tried};
 use crate::host::{Place, files};
 use crate::limits::CONTROL_MAX;
+use crate::logging::{self, LogLevel};
 use crate::out;
 
 pub(crate) async fn worker(context: &Context, args: &WorkerArgs) -> CommandResult {
+    logging::begin(args.log_level, Some(LogLevel::Warn))?;
     let access = access(&context.global.access)?;
     check_certificate(&access)?;
     let endpoints = Endpoints::parse("--coordinator", &args.coordinator, access)?;
