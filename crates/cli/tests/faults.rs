@@ -2,6 +2,8 @@
 //!
 //! Needs root and nftables: it says so loudly where they are missing.
 
+#[path = "faults/disks.rs"]
+mod disks;
 #[path = "faults/lab.rs"]
 mod lab;
 #[path = "faults/minorities.rs"]
@@ -10,6 +12,8 @@ mod minorities;
 mod net;
 #[path = "faults/partitions.rs"]
 mod partitions;
+#[path = "faults/strangers.rs"]
+mod strangers;
 mod support;
 #[path = "faults/workers.rs"]
 mod workers;

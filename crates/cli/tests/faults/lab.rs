@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::disks::Disk;
 use crate::net::{Net, PORT, Rule};
 use crate::support::{Done, MUSTER, Running, Sandbox, until};
 
@@ -18,12 +19,15 @@ const RUN: &str = "night";
 
 /// Everything ends with it.
 pub(crate) struct Lab {
-    pub(crate) sandbox: Sandbox,
+    // In the order in which they end.
+    processes: RefCell<BTreeMap<String, Running>>,
     pub(crate) net: Net,
+    /// Of the coordinators, in their order, where they have some of their own.
+    pub(crate) disks: Vec<Disk>,
+    pub(crate) sandbox: Sandbox,
     /// Names of the coordinators.
     pub(crate) nodes: Vec<String>,
     options: String,
-    processes: RefCell<BTreeMap<String, Running>>,
 }
 
 /// How a run ended, and what is on record.
@@ -38,17 +42,32 @@ impl Lab {
     /// Starts so many coordinators with these options, and one worker with one slot for each name. `None` where there can
     /// be no machines.
     pub(crate) fn up(nodes: usize, options: &str, workers: &[&str]) -> Option<Self> {
+        Some(Self::new(nodes, options, workers)?.started(workers))
+    }
+
+    /// The same; each coordinator has a disk of its own. `None` where there can be none.
+    pub(crate) fn on_disks(nodes: usize, workers: &[&str]) -> Option<Self> {
+        let mut lab = Self::new(nodes, "", workers)?;
+        let disks: Option<Vec<_>> = lab.nodes.iter().map(|node| Disk::new(&lab.sandbox, node)).collect();
+        lab.disks = disks?;
+        Some(lab.started(workers))
+    }
+
+    fn new(nodes: usize, options: &str, workers: &[&str]) -> Option<Self> {
         let nodes: Vec<String> = (1..=nodes).map(|n| format!("n{n}")).collect();
         let workers = workers.iter().map(|name| (*name).to_owned());
-        let names: Vec<String> = nodes.iter().cloned().chain(workers.clone()).chain([DESK.to_owned()]).collect();
+        let names: Vec<String> = nodes.iter().cloned().chain(workers).chain([DESK.to_owned()]).collect();
         let net = Net::new(&names)?;
-        let processes = RefCell::new(BTreeMap::new());
-        let lab = Self { sandbox: Sandbox::new(), net, nodes, options: options.to_owned(), processes };
-        lab.nodes.iter().for_each(|node| lab.start(node));
-        lab.leader(|_| true);
-        workers.for_each(|worker| lab.start(&worker));
-        lab.until_workers();
-        Some(lab)
+        let (processes, disks, sandbox) = (RefCell::new(BTreeMap::new()), Vec::new(), Sandbox::new());
+        Some(Self { processes, net, disks, sandbox, nodes, options: options.to_owned() })
+    }
+
+    fn started(self, workers: &[&str]) -> Self {
+        self.nodes.iter().for_each(|node| self.start(node));
+        self.leader(|_| true);
+        workers.iter().for_each(|worker| self.start(worker));
+        self.until_workers();
+        self
     }
 
     /// Where a coordinator listens.
@@ -61,10 +80,10 @@ impl Lab {
         self.nodes.iter().map(|node| self.address(node)).collect::<Vec<_>>().join(",")
     }
 
-    fn command(&self, machine: &str, line: &str) -> Command {
+    fn command(&self, machine: &str, program: &str) -> Command {
         let [enter, on @ ..] = self.net.on(machine);
         let mut command = Command::new(enter);
-        command.args(on).arg(MUSTER).args(line.split_whitespace());
+        command.args(on).arg(program);
         command.current_dir(self.sandbox.path("")).env_clear().stdin(Stdio::null());
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.sandbox.path(""));
         command
@@ -72,7 +91,16 @@ impl Lab {
 
     /// A command of muster's on a machine.
     pub(crate) fn begin_at(&self, machine: &str, name: &str, line: &str) -> Running {
-        self.sandbox.start_command(name, self.command(machine, line))
+        let mut command = self.command(machine, MUSTER);
+        command.args(line.split_whitespace());
+        self.sandbox.start_command(name, command)
+    }
+
+    /// A program for Python on the desk, which gets these words and the addresses of the coordinators.
+    pub(crate) fn crowd(&self, program: &str, words: &[&str]) -> Running {
+        let mut command = self.command(DESK, "python3");
+        command.args(["-c", program]).args(words).arg(self.everybody());
+        self.sandbox.start_command("crowd", command)
     }
 
     /// A command on the desk, about the cluster.
@@ -126,6 +154,11 @@ impl Lab {
 
     pub(crate) fn signal(&self, name: &str, signal: Signal) {
         self.processes.borrow()[name].signal(signal);
+    }
+
+    /// Whether a process runs, or stands still.
+    pub(crate) fn lives(&self, name: &str) -> bool {
+        self.processes.borrow().get(name).is_some_and(|process| is_alive(&process.pid().to_string()))
     }
 
     /// What a process has said.
@@ -328,6 +361,12 @@ fn term_led(said: &str) -> Option<u64> {
     let last = said.lines().rev().find(|line| line.contains(" in term ") && line.contains(" lead"))?;
     let term = last.strip_prefix("this node leads in term ")?;
     term.parse().ok()
+}
+
+/// Whether there is a process with this number that has not ended.
+pub(crate) fn is_alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
 }
 
 pub(crate) fn text(value: &Value) -> String {

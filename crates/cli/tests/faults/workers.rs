@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::lab::{Lab, Record};
+use crate::lab::{Lab, Record, is_alive};
 use crate::net::Rule;
 use crate::support::{Running, until};
 use crate::{HELD, TASKS};
@@ -84,9 +84,7 @@ fn what_a_worker_ends_while_it_reaches_nobody_counts_when_it_is_back_in_time() {
 
 /// The process of the last start of a task.
 fn alive(lab: &Lab, task: usize) -> bool {
-    let pid = lab.sandbox.read(format!("pid-{task}"));
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-    !stat.is_empty() && !stat.contains(") Z ")
+    is_alive(lab.sandbox.read(format!("pid-{task}")).trim())
 }
 
 #[test]
