@@ -16,6 +16,9 @@ use crate::support::{Done, MUSTER, Running, Sandbox, until};
 const DESK: &str = "desk";
 /// The run that the tests are about.
 const RUN: &str = "night";
+/// For coordinators with disks of their own, all of which are files on the one disk of the machine that tests: one that is
+/// busy is not to count as lost.
+const PATIENT: &str = "--heartbeat-interval 100 --election-timeout-min 500 --election-timeout-max 1000";
 
 /// Everything ends with it.
 pub(crate) struct Lab {
@@ -47,7 +50,7 @@ impl Lab {
 
     /// The same; each coordinator has a disk of its own. `None` where there can be none.
     pub(crate) fn on_disks(nodes: usize, workers: &[&str]) -> Option<Self> {
-        let mut lab = Self::new(nodes, "", workers)?;
+        let mut lab = Self::new(nodes, PATIENT, workers)?;
         let disks: Option<Vec<_>> = lab.nodes.iter().map(|node| Disk::new(&lab.sandbox, node)).collect();
         lab.disks = disks?;
         Some(lab.started(workers))
@@ -182,8 +185,8 @@ impl Lab {
         let processes = self.processes.borrow();
         let said = processes.iter().map(|(name, process)| {
             let text = process.stdout() + &process.stderr();
-            let from = text.ceil_char_boundary(text.len().saturating_sub(3_000));
-            format!("==== {name}\n{}", &text[from..])
+            let last: Vec<_> = text.lines().rev().take(40).collect();
+            format!("==== {name}\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"))
         });
         said.collect::<Vec<_>>().join("\n")
     }

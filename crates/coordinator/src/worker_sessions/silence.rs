@@ -201,7 +201,7 @@ mod tests {
         let mut sessions = Sessions::default();
         sessions.begin_term(&state);
         assert_eq!(first_over(&mut sessions, 21), None, "20 s and 1 %, in ticks of a second");
-        assert_eq!(first_over(&mut sessions, 100), Some((3, Over::Session(1))));
+        assert_eq!(first_over(&mut sessions, 100), Some((2, Over::Session(1))));
         let (mut sessions, _ends) = connected(&state);
         assert_eq!(first_over(&mut sessions, 100), Some((23, Over::Leases(1))));
     }
