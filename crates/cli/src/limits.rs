@@ -130,4 +130,21 @@ pub(crate) const CLUSTER_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Lines of a log that are quoted.
 pub(crate) const CLUSTER_LOG_LINES_SHOWN_MAX: usize = 5;
 
+/// Largest file of `--config`.
+pub(crate) const CONFIG_FILE_BYTES_MAX: u64 = 64 << 10;
+/// Shortest `--heartbeat-interval`.
+pub(crate) const HEARTBEAT_INTERVAL_MS_MIN: u64 = 5;
+/// Longest `--heartbeat-interval`.
+pub(crate) const HEARTBEAT_INTERVAL_MS_MAX: u64 = 10_000;
+/// Shortest election timeout.
+pub(crate) const ELECTION_TIMEOUT_MS_MIN: u64 = 15;
+/// Longest election timeout.
+pub(crate) const ELECTION_TIMEOUT_MS_MAX: u64 = 60_000;
+/// Shortest `--worker-timeout`: fifteen heartbeats of a fifth of a second.
+pub(crate) const WORKER_TIMEOUT_MIN: Duration = Duration::from_secs(3);
+/// Longest `--worker-timeout`.
+pub(crate) const WORKER_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Longest election timeouts in `--worker-timeout`, at least.
+pub(crate) const WORKER_TIMEOUT_ELECTIONS_MIN: u32 = 10;
+
 const _: () = assert!(CLUSTER_ASK_MAX.as_millis() < CLUSTER_UP_MAX.as_millis());

@@ -6,6 +6,7 @@ mod environment;
 mod exit_code;
 mod host;
 mod limits;
+mod logging;
 mod out;
 mod report;
 mod signals;
@@ -42,7 +43,12 @@ fn main() -> ExitCode {
         _ => {}
     }
     let cli = args::Cli::parse();
-    trace();
+    // Those two have levels of their own, which may stand in a file.
+    if !matches!(cli.command, args::Command::Coordinator(_) | args::Command::Worker(_))
+        && let Err(failure) = logging::begin(None, None)
+    {
+        return end(Err(failure));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -61,17 +67,6 @@ fn end(result: exit_code::CommandResult) -> ExitCode {
                 out::complain(&failure.message);
             }
             ExitCode::from(failure.code)
-        }
-    }
-}
-
-/// `MUSTER_LOG=debug` shows what muster does inside, on standard error.
-fn trace() {
-    if let Ok(filter) = std::env::var("MUSTER_LOG") {
-        let filter = tracing_subscriber::EnvFilter::new(filter);
-        let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-        if subscriber.try_init().is_err() {
-            out::complain("MUSTER_LOG is ignored: something else records already");
         }
     }
 }

@@ -2,6 +2,8 @@
 
 #[path = "cluster/command.rs"]
 mod command;
+#[path = "cluster/config.rs"]
+mod config;
 #[path = "cluster/hosts.rs"]
 mod hosts;
 #[path = "cluster/refusals.rs"]

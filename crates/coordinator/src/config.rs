@@ -68,6 +68,16 @@ impl Config {
         }
     }
 
+    /// Another time to live than the default: heartbeats and the grace become shorter with it, never longer than theirs.
+    pub fn set_lease_ttl(&mut self, lease_ttl: Duration) {
+        let part = |whole_ms: u64| {
+            let share = lease_ttl.as_millis() * u128::from(whole_ms) / u128::from(LEASE_TTL_MS);
+            Duration::from_millis(u64::try_from(share).unwrap_or(u64::MAX).min(whole_ms))
+        };
+        self.lease_ttl = lease_ttl;
+        (self.heartbeat, self.reconnect_grace) = (part(HEARTBEAT_MS), part(RECONNECT_GRACE_MS));
+    }
+
     /// Time between two ticks of the silence counter.
     pub(crate) fn tick(&self) -> Duration {
         (self.heartbeat / TICKS_PER_HEARTBEAT).max(Duration::from_millis(1))
@@ -76,18 +86,22 @@ impl Config {
     /// Ticks of silence after which no keeper lets anything of the session run any more, whatever the clocks
     /// drifted (rule `self_fencing`). One tick more, because the first one may come at once.
     pub(crate) fn silence_ticks_max(&self) -> u32 {
-        self.ticks(self.lease_ttl * u32::try_from(100 + CLOCK_DRIFT_PERCENT).expect("a percentage") / 100)
+        silence_ticks(self.lease_ttl, self.tick())
     }
 
     /// Ticks without a stream after which a session can be given up.
     pub(crate) fn grace_ticks(&self) -> u32 {
-        self.ticks(self.reconnect_grace)
+        ticks(self.reconnect_grace, self.tick())
     }
+}
 
-    fn ticks(&self, time: Duration) -> u32 {
-        let ticks = time.as_nanos().div_ceil(self.tick().as_nanos()) + 1;
-        u32::try_from(ticks).unwrap_or(u32::MAX)
-    }
+/// As [`Config::silence_ticks_max`], of any time to live.
+pub(crate) fn silence_ticks(lease_ttl: Duration, tick: Duration) -> u32 {
+    ticks(lease_ttl * u32::try_from(100 + CLOCK_DRIFT_PERCENT).expect("a percentage") / 100, tick)
+}
+
+fn ticks(time: Duration, tick: Duration) -> u32 {
+    u32::try_from(time.as_nanos().div_ceil(tick.as_nanos()) + 1).unwrap_or(u32::MAX)
 }
 
 /// What the host knows of worker processes on its own machine. Called from several threads.
@@ -113,5 +127,14 @@ mod tests {
         let counted = config.tick() * (config.silence_ticks_max() - 1);
         assert!(counted >= Duration::from_millis(15_150), "{counted:?}");
         assert!(counted < Duration::from_millis(15_500), "{counted:?}");
+    }
+
+    #[tokio::test]
+    async fn another_time_to_live_takes_heartbeats_and_grace_with_it_and_lengthens_neither() {
+        let mut config = Config::new(DataDir::new("/nowhere"), "test");
+        config.set_lease_ttl(Duration::from_secs(3));
+        assert_eq!((config.heartbeat, config.reconnect_grace), (Duration::from_millis(200), Duration::from_secs(1)));
+        config.set_lease_ttl(Duration::from_secs(60));
+        assert_eq!((config.heartbeat, config.reconnect_grace), (Duration::from_secs(1), Duration::from_secs(5)));
     }
 }

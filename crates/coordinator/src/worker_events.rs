@@ -22,7 +22,9 @@ impl MainLoop {
             WorkerEvent::Opened { outbox, .. } if !self.leadership.is_leader => {
                 outbox.fail(retryable(tonic::Status::unavailable("this node does not lead: dial another one")));
             }
-            WorkerEvent::Opened { connection, left, hello, outbox } => {
+            WorkerEvent::Opened { connection, left, mut hello, outbox } => {
+                // What the welcome will say. Who leads later knows from the log how long this worker may believe it.
+                hello.lease_ttl_ms = u64::try_from(self.shared.config.lease_ttl.as_millis()).unwrap_or(u64::MAX);
                 self.sessions.opened(connection, outbox);
                 self.record_left_over(&hello.name, left);
                 self.pending.push(Kind::RegisterWorker(hello), Origin::Hello { connection });
@@ -117,7 +119,11 @@ impl MainLoop {
             return;
         }
         let config = &self.shared.config;
-        let limits = SilenceLimits { silence_ticks_max: config.silence_ticks_max(), grace_ticks: config.grace_ticks() };
+        let limits = SilenceLimits {
+            silence_ticks_max: config.silence_ticks_max(),
+            grace_ticks: config.grace_ticks(),
+            tick: config.tick(),
+        };
         let recovery = Arc::clone(&self.recovery);
         for over in self.sessions.tick(limits, |process| recovery.is_gone(process)) {
             match over {

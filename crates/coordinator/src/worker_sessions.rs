@@ -84,6 +84,8 @@ pub(crate) struct Soft {
     late_echo: Option<u64>,
     /// It is being given up: `worker_lost` is on its way.
     leaving: bool,
+    /// See [`Session::lease_ttl_ms`].
+    lease_ttl_ms: u64,
 }
 
 impl Soft {
@@ -99,6 +101,7 @@ impl Soft {
             expiring: false,
             late_echo: None,
             leaving: false,
+            lease_ttl_ms: session.lease_ttl_ms(),
         }
     }
 }
@@ -118,6 +121,7 @@ impl Sessions {
             let soft = self.soft.entry(session.id()).or_insert_with(|| Soft::of(session));
             (soft.silent_ticks, soft.away_ticks) = (0, 0);
             (soft.expiring, soft.leaving) = (false, false);
+            soft.lease_ttl_ms = session.lease_ttl_ms();
         }
     }
 
@@ -197,7 +201,7 @@ impl Sessions {
     pub(crate) fn bind(&mut self, connection: u64, session: &Session) -> Option<Vec<Said>> {
         let id = session.id();
         let soft = self.soft.entry(id).or_insert_with(|| Soft::of(session));
-        soft.silent_ticks = 0;
+        (soft.silent_ticks, soft.lease_ttl_ms) = (0, session.lease_ttl_ms());
         let entry = self.connections.get_mut(&connection)?;
         entry.session = Some(id);
         let early = std::mem::take(&mut entry.early);

@@ -183,6 +183,7 @@ fn session_record(session: &Session) -> SnapshotSession {
         resources: session.resources.iter().map(resource).collect(),
         process: session.process.clone(),
         draining: session.draining,
+        lease_ttl_ms: session.lease_ttl_ms,
     }
 }
 
@@ -300,6 +301,7 @@ impl Reader {
             labels: record.labels,
             resources: record.resources,
             process: record.process,
+            lease_ttl_ms: record.lease_ttl_ms,
         };
         let mut session = Session::new(record.id, worker);
         session.draining = record.draining;

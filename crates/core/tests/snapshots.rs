@@ -35,6 +35,24 @@ fn a_snapshot_restores_the_same_state_in_the_middle_of_a_run() {
 }
 
 #[test]
+fn the_longest_time_that_a_worker_was_told_to_believe_in_its_leases_is_kept() {
+    let hello = |lease_ttl_ms| {
+        let (name, nonce) = ("w".to_owned(), 7);
+        RegisterWorker { name, nonce, slots: 1, leases_max: 1, lease_ttl_ms, ..Default::default() }
+    };
+    let mut world = World::with_tasks(&["a"]);
+    let session = world.register_as(hello(20_000));
+    let told = |state: &muster_core::State| state.session(session).expect("it lives").lease_ttl_ms();
+    for (next_leader, longest) in [(15_000, 20_000), (30_000, 30_000), (15_000, 30_000)] {
+        assert_eq!(world.register_as(hello(next_leader)), session, "it is the same session");
+        assert_eq!(told(&world.state), longest);
+    }
+    let restored = muster_core::State::from_snapshot_records(world.state.snapshot_records()).expect("restored");
+    assert_eq!(told(&restored), 30_000);
+    assert_eq!(restored.checksum(), world.state.checksum());
+}
+
+#[test]
 fn a_damaged_snapshot_is_refused() {
     let world = World::with_tasks(&["a", "b"]);
     let records: Vec<_> = world.state.snapshot_records().collect();

@@ -122,6 +122,8 @@ fn hello(config: &WorkerConfig) -> Result<RegisterWorker, WorkerError> {
         labels: config.labels.clone(),
         resources: config.resources.clone(),
         process: Some(process),
+        // The leader's to say.
+        lease_ttl_ms: 0,
     })
 }
 

@@ -2,11 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand};
 
 use crate::limits::SLOTS_MAX;
+use crate::logging::LogLevel;
 
+/// What is said by flags and variables; what is not may stand in the file of `--config`, and everything else has a default.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Example, one voter:
@@ -18,38 +22,54 @@ Example, three nodes, on each the addresses of the others:
 
 Example, on a network:
   muster coordinator --node-id node-1 --listen 0.0.0.0:8080 --advertise ci-1.example:8080 \\
-    --tls-ca ca.pem --tls-cert node-1.pem --tls-key node-1.key --tokens tokens.json")]
+    --tls-ca ca.pem --tls-cert node-1.pem --tls-key node-1.key --tokens tokens.json
+
+Example, all of it in a file:
+  muster coordinator --config node.toml")]
 pub(crate) struct CoordinatorArgs {
+    /// File with these options as keys, without the dashes in front; TOML, or JSON when its name ends so. Flags and
+    /// variables come before it
+    #[arg(long, value_name = "FILE", env = "MUSTER_CONFIG", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
     /// Name of this node, the same at every start and another one on each node
-    #[arg(long, value_name = "NAME")]
-    pub(crate) node_id: String,
-    /// Where clients, workers and the other coordinators connect
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    pub(crate) listen: SocketAddr,
+    #[arg(long, value_name = "NAME", env = "MUSTER_NODE_ID", hide_env_values = true)]
+    pub(crate) node_id: Option<String>,
+    /// Where clients, workers and the other coordinators connect [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR", env = "MUSTER_LISTEN", hide_env_values = true)]
+    pub(crate) listen: Option<SocketAddr>,
     /// Where the others reach this node [default: the address of --listen]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", env = "MUSTER_ADVERTISE", hide_env_values = true)]
     pub(crate) advertise: Option<String>,
     /// Be one of several coordinators that replicate everything
-    #[arg(long, requires = "peers")]
-    pub(crate) enable_redundancy: bool,
+    #[arg(long, value_name = "BOOL", env = "MUSTER_ENABLE_REDUNDANCY", hide_env_values = true, num_args = 0..=1,
+          require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub(crate) enable_redundancy: Option<bool>,
     /// The other coordinators, as HOST:PORT or NAME=HOST:PORT
-    #[arg(long, value_name = "ADDR,ADDR", value_delimiter = ',', requires = "enable_redundancy")]
+    #[arg(long, value_name = "ADDR,ADDR", env = "MUSTER_PEERS", hide_env_values = true, value_delimiter = ',')]
     pub(crate) peers: Vec<String>,
     /// Tokens that are let in, beside certificates; the same file on every node, made by muster token
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "MUSTER_TOKENS", hide_env_values = true)]
     pub(crate) tokens: Option<PathBuf>,
     /// Serve others than this machine without encryption and without asking who they are
-    #[arg(long)]
-    pub(crate) insecure: bool,
-    /// Between two heartbeats of the leader, in milliseconds
-    #[arg(long, value_name = "MS", default_value = "25", value_parser = clap::value_parser!(u64).range(5..=10_000))]
-    pub(crate) heartbeat_interval: u64,
-    /// Shortest election timeout, in milliseconds
-    #[arg(long, value_name = "MS", default_value = "75", value_parser = clap::value_parser!(u64).range(15..=60_000))]
-    pub(crate) election_timeout_min: u64,
-    /// Longest election timeout, in milliseconds
-    #[arg(long, value_name = "MS", default_value = "150", value_parser = clap::value_parser!(u64).range(20..=60_000))]
-    pub(crate) election_timeout_max: u64,
+    #[arg(long, value_name = "BOOL", env = "MUSTER_INSECURE", hide_env_values = true, num_args = 0..=1,
+          require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub(crate) insecure: Option<bool>,
+    /// Between two heartbeats of the leader, in milliseconds [default: 25]
+    #[arg(long, value_name = "MS", env = "MUSTER_HEARTBEAT_INTERVAL", hide_env_values = true)]
+    pub(crate) heartbeat_interval: Option<u64>,
+    /// Shortest election timeout, in milliseconds [default: 75]
+    #[arg(long, value_name = "MS", env = "MUSTER_ELECTION_TIMEOUT_MIN", hide_env_values = true)]
+    pub(crate) election_timeout_min: Option<u64>,
+    /// Longest election timeout, in milliseconds [default: 150]
+    #[arg(long, value_name = "MS", env = "MUSTER_ELECTION_TIMEOUT_MAX", hide_env_values = true)]
+    pub(crate) election_timeout_max: Option<u64>,
+    /// A worker of which nothing was heard for so long loses its tasks to others, and ends them itself [default: 15s]
+    #[arg(long, value_name = "DUR", env = "MUSTER_WORKER_TIMEOUT", hide_env_values = true,
+          value_parser = crate::report::duration::parse)]
+    pub(crate) worker_timeout: Option<Duration>,
+    /// What goes to standard error about what happens inside; MUSTER_LOG takes filters, too [default: warn]
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<LogLevel>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -70,14 +90,21 @@ pub(crate) struct WorkerArgs {
     /// What tasks can ask for, beside what is detected; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) label: Vec<String>,
+    /// What goes to standard error about what happens inside; MUSTER_LOG takes filters, too [default: warn]
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<LogLevel>,
 }
 
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Example:
   muster nodes --cluster 127.0.0.1:8081,127.0.0.1:8082
-  muster nodes --cluster ci-1:8080 --output json")]
-pub(crate) struct NodesArgs {}
+  muster nodes --cluster ci-1:8080 --checksum --output json")]
+pub(crate) struct NodesArgs {
+    /// Have each make a checksum of its state: at the same applied entry all are the same
+    #[arg(long)]
+    pub(crate) checksum: bool,
+}
 
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
@@ -87,7 +114,7 @@ Example:
 pub(crate) struct GcArgs {
     /// Where coordinators serve: only what nobody brought or asked for in this time, or since they started
     #[arg(long, value_name = "TIME", default_value = "1d", value_parser = crate::report::duration::parse)]
-    pub(crate) unused_for: std::time::Duration,
+    pub(crate) unused_for: Duration,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -1,6 +1,7 @@
 //! `muster coordinator`: one node of a cluster, or the only one.
 
 mod exposure;
+mod settings;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,11 +11,13 @@ use muster_client::{Access, channel_tcp};
 use muster_coordinator::listen::{DialTcp, DialTls, accept};
 use muster_coordinator::{Channels, Config, Coordinator};
 use muster_identity::Tls;
-use muster_raft::{Formation, Leadership, PeerAddress, RaftHandle, RaftOptions, RealDisk, Timing};
+use muster_raft::{Formation, Leadership, PeerAddress, RaftHandle, RaftOptions, RealDisk};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tonic::transport::Channel;
+
+use settings::Settings;
 
 use super::Context;
 use crate::args::cluster::CoordinatorArgs;
@@ -25,6 +28,7 @@ use crate::host::cluster::address;
 use crate::host::hosting::Neighbours;
 use crate::host::own_dir::{self, Kind};
 use crate::limits::HAND_OVER_MAX;
+use crate::logging::{self, LogLevel};
 use crate::out;
 
 /// To the other coordinators, with the certificate of this one and nobody's token.
@@ -38,11 +42,14 @@ impl Channels for ToNodes {
 }
 
 pub(crate) async fn coordinator(context: &Context, args: &CoordinatorArgs) -> CommandResult {
-    let tls = access::tls(&context.global.access)?;
+    let flag = args.log_level;
+    let args = &settings::settle(args, &context.global)?;
+    logging::begin(flag, Some(args.log_level.unwrap_or(LogLevel::Warn)))?;
+    let tls = access::tls(&args.access)?;
     let peers = peers(args, tls.is_some())?;
     exposure::check(args, &peers, tls.as_deref())?;
     let guard = exposure::guard(args, tls.as_deref())?;
-    let (place, _lock) = own_dir::open(context.global.data_dir.as_deref(), Kind::Coordinator, &args.node_id)?;
+    let (place, _lock) = own_dir::open(args.data_dir.as_deref(), Kind::Coordinator, &args.node_id)?;
     let listener = TcpListener::bind(args.listen).await;
     let listener = listener.map_err(|error| Failure::cluster(format!("cannot listen on {}: {error}", args.listen)))?;
     let listen = listener.local_addr().map_err(|error| Failure::cluster(error.to_string()))?;
@@ -55,6 +62,7 @@ pub(crate) async fn coordinator(context: &Context, args: &CoordinatorArgs) -> Co
     config.channels = Some(Arc::new(ToNodes(access)));
     config.guard = guard;
     config.remote_outputs = true;
+    config.set_lease_ttl(args.worker_timeout);
     let started = muster_coordinator::start(raft.clone(), config, Arc::new(Neighbours)).await;
     let coordinator = started.map_err(|error| Failure::cluster(error.to_string()))?;
     let serving = tokio::spawn(coordinator.serve(incoming));
@@ -73,7 +81,7 @@ pub(crate) async fn coordinator(context: &Context, args: &CoordinatorArgs) -> Co
     ended
 }
 
-fn peers(args: &CoordinatorArgs, encrypted: bool) -> Result<Vec<PeerAddress>, Failure> {
+fn peers(args: &Settings, encrypted: bool) -> Result<Vec<PeerAddress>, Failure> {
     let understood = args.peers.iter().map(|peer| {
         let (name, at) = match peer.split_once('=') {
             Some((name, at)) => (Some(name.to_owned()), at),
@@ -86,7 +94,7 @@ fn peers(args: &CoordinatorArgs, encrypted: bool) -> Result<Vec<PeerAddress>, Fa
 
 async fn start_raft(
     place: &Place,
-    args: &CoordinatorArgs,
+    args: &Settings,
     peers: Vec<PeerAddress>,
     listen: SocketAddr,
     tls: Option<Arc<Tls>>,
@@ -101,18 +109,7 @@ async fn start_raft(
         Some(tls) => Arc::new(DialTls(tls)),
         None => Arc::new(DialTcp),
     };
-    options.timing = Timing {
-        heartbeat_ms: args.heartbeat_interval,
-        election_ms_min: args.election_timeout_min,
-        election_ms_max: args.election_timeout_max,
-    };
-    if options.timing.election_ms_min < 3 * options.timing.heartbeat_ms {
-        let text = "--election-timeout-min must be at least three times --heartbeat-interval";
-        return Err(Failure::usage(text));
-    }
-    if options.timing.election_ms_min >= options.timing.election_ms_max {
-        return Err(Failure::usage("--election-timeout-min must be less than --election-timeout-max"));
-    }
+    options.timing = args.timing;
     let started = match args.enable_redundancy {
         true => muster_raft::start_member(options).await,
         false => muster_raft::start(options).await,

@@ -89,7 +89,7 @@ pub(crate) async fn run(cli: Cli) -> CommandResult {
         Command::Worker(args) => Box::pin(worker::worker(&context, &args)).await,
         Command::Gc(args) => gc::gc(&context, &args).await,
         Command::Cluster(args) => Box::pin(cluster::cluster(&context, &args)).await,
-        Command::Nodes(_) => nodes::nodes(&context).await,
+        Command::Nodes(args) => nodes::nodes(&context, &args).await,
         Command::Admin(args) => nodes::admin(&context, args).await,
         Command::Certs(args) => certs::certs(&context, args),
         Command::Token(args) => token::token(&context, args),

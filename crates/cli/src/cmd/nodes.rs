@@ -2,11 +2,13 @@
 
 use muster_client::ClientError;
 use muster_proto::v1::cluster_change::Kind;
-use muster_proto::v1::{AddNode, ClusterChange, NodeRow, NodesReply, RemoveNode, TakeSnapshot, TransferLeader};
+use muster_proto::v1::{
+    AddNode, ChecksumReply, ClusterChange, NodeRow, NodesReply, RemoveNode, TakeSnapshot, TransferLeader,
+};
 use serde::Serialize;
 
 use super::Context;
-use crate::args::cluster::{AdminArgs, AdminCommand};
+use crate::args::cluster::{AdminArgs, AdminCommand, NodesArgs};
 use crate::exit_code::{CommandResult, Failure, OK};
 use crate::host::cluster::{Endpoints, address};
 use crate::host::find::client_failure;
@@ -27,6 +29,9 @@ struct NodeJson<'a> {
     last_log: Option<u64>,
     snapshot: Option<u64>,
     heard_ms: Option<u64>,
+    /// Of the state after this entry, where it was asked for.
+    checksum: Option<&'a str>,
+    checksum_applied: Option<u64>,
     problem: Option<String>,
 }
 
@@ -34,9 +39,10 @@ struct NodeJson<'a> {
 struct Seen {
     row: NodeRow,
     said: Result<NodesReply, ClientError>,
+    checksum: Option<ChecksumReply>,
 }
 
-pub(crate) async fn nodes(context: &Context) -> CommandResult {
+pub(crate) async fn nodes(context: &Context, args: &NodesArgs) -> CommandResult {
     let endpoints = endpoints(context)?;
     let client = endpoints.connect().await.map_err(|error| client_failure(&error))?;
     let asked = client.nodes().await.map_err(|error| client_failure(&error))?;
@@ -51,8 +57,15 @@ pub(crate) async fn nodes(context: &Context) -> CommandResult {
         _ => asked,
     };
     let seen = best.nodes.clone().into_iter().map(async |row| {
-        let said = ask(&endpoints, &row.address).await;
-        Seen { row, said }
+        let mut said = ask(&endpoints, &row.address).await;
+        let mut checksum = None;
+        if args.checksum && said.is_ok() {
+            match checksum_of(&endpoints, &row.address).await {
+                Ok(made) => checksum = Some(made),
+                Err(error) => said = Err(error),
+            }
+        }
+        Seen { row, said, checksum }
     });
     let seen: Vec<Seen> = futures::future::join_all(seen).await;
     if context.json() {
@@ -67,6 +80,10 @@ pub(crate) async fn nodes(context: &Context) -> CommandResult {
 
 async fn ask(endpoints: &Endpoints, address: &str) -> Result<NodesReply, ClientError> {
     endpoints.connect_to(address).await?.nodes().await
+}
+
+async fn checksum_of(endpoints: &Endpoints, address: &str) -> Result<ChecksumReply, ClientError> {
+    endpoints.connect_to(address).await?.checksum().await
 }
 
 fn role<'a>(seen: &Seen, leader: &str) -> &'a str {
@@ -91,6 +108,8 @@ fn json<'a>(seen: &'a Seen, leader: &str, scheme: &str) -> NodeJson<'a> {
         last_log: said.map(|said| said.last_log_index),
         snapshot: said.map(|said| said.snapshot_index),
         heard_ms: Some(seen.row.heard_ms).filter(|ms| seen.row.known && *ms < u64::MAX),
+        checksum: seen.checksum.as_ref().map(|made| made.checksum.as_str()),
+        checksum_applied: seen.checksum.as_ref().map(|made| made.applied_index),
         problem: seen.said.as_ref().err().map(ToString::to_string),
     }
 }
@@ -110,7 +129,10 @@ fn table(seen: &[Seen], best: &NodesReply) -> Table<7> {
         let said = one.said.as_ref().ok();
         let number = |number: Option<u64>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
         let state = match &one.said {
-            Ok(said) if said.waiting.is_empty() => "answers".to_owned(),
+            Ok(said) if said.waiting.is_empty() => match &one.checksum {
+                None => "answers".to_owned(),
+                Some(made) => format!("has {} at {}", sanitise::line(&made.checksum), made.applied_index),
+            },
             Ok(said) => sanitise::line(&said.waiting).into_owned(),
             Err(_) => "does not answer".to_owned(),
         };

@@ -20,9 +20,11 @@ use crate::host::cluster::Endpoints;
 use crate::host::hosting::{KEEPER, RUNNER};
 use crate::host::own_dir::{self, Kind};
 use crate::limits::CONTROL_MAX;
+use crate::logging::{self, LogLevel};
 use crate::out;
 
 pub(crate) async fn worker(context: &Context, args: &WorkerArgs) -> CommandResult {
+    logging::begin(args.log_level, Some(LogLevel::Warn))?;
     let access = access(&context.global.access)?;
     let certified = certified(&access)?;
     // A token would count in the certificate's place.

@@ -1,10 +1,13 @@
 //! Counts silence in ticks that this leader really executed, and says what is over. A leader that was paused
 //! executes one tick on waking, not the many that it missed, so its pause expires nothing (rule `expiry_by_log`).
 
+use std::time::Duration;
+
 use muster_proto::v1::ProcessIdentity;
 use tonic::Status;
 
 use super::{Sessions, Soft};
+use crate::config::silence_ticks;
 
 /// How many ticks are too many.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +16,16 @@ pub(crate) struct SilenceLimits {
     pub(crate) silence_ticks_max: u32,
     /// A session may be without a stream for so long.
     pub(crate) grace_ticks: u32,
+    /// Time between two ticks.
+    pub(crate) tick: Duration,
+}
+
+impl SilenceLimits {
+    /// For a session whose worker was once told another time to live: it may still believe that.
+    fn of(self, soft: &Soft) -> Self {
+        let told = silence_ticks(Duration::from_millis(soft.lease_ttl_ms), self.tick);
+        Self { silence_ticks_max: self.silence_ticks_max.max(told), ..self }
+    }
 }
 
 /// What is over.
@@ -33,6 +46,7 @@ impl Sessions {
         let mut deaf = Vec::new();
         for (id, soft) in self.soft.iter_mut().filter(|(_, soft)| !soft.leaving) {
             soft.silent_ticks = soft.silent_ticks.saturating_add(1);
+            let limits = limits.of(soft);
             match soft.connection {
                 None => over.extend(soft.away(*id, limits, &is_gone)),
                 Some(_) if soft.silent_ticks == limits.silence_ticks_max + 1 => {
@@ -90,14 +104,20 @@ mod tests {
     use muster_proto::v1::command::Kind;
     use muster_proto::v1::{Command, LogEntry, RegisterWorker};
 
-    const LIMITS: SilenceLimits = SilenceLimits { silence_ticks_max: 8, grace_ticks: 4 };
+    const LIMITS: SilenceLimits = SilenceLimits { silence_ticks_max: 8, grace_ticks: 4, tick: Duration::from_secs(1) };
 
     fn state_with_session() -> State {
+        state_with_ttl(0)
+    }
+
+    /// A session whose worker was told so long a time to live by whoever led when it came.
+    fn state_with_ttl(lease_ttl_ms: u64) -> State {
         let worker = RegisterWorker {
             name: "w".into(),
             nonce: 1,
             slots: 1,
             leases_max: 1,
+            lease_ttl_ms,
             process: Some(ProcessIdentity { boot_id: "b".into(), pid: 7, start_ticks: 1, ..Default::default() }),
             ..Default::default()
         };
@@ -173,6 +193,17 @@ mod tests {
         assert_eq!(first_over(&mut sessions, 5), None);
         sessions.begin_term(&state);
         assert_eq!(first_over(&mut sessions, 100), Some((9, Over::Session(1))));
+    }
+
+    #[test]
+    fn a_leader_with_a_shorter_time_to_live_waits_for_the_longer_one_that_a_worker_was_told() {
+        let state = state_with_ttl(20_000);
+        let mut sessions = Sessions::default();
+        sessions.begin_term(&state);
+        assert_eq!(first_over(&mut sessions, 21), None, "20 s and 1 %, in ticks of a second");
+        assert_eq!(first_over(&mut sessions, 100), Some((2, Over::Session(1))));
+        let (mut sessions, _ends) = connected(&state);
+        assert_eq!(first_over(&mut sessions, 100), Some((23, Over::Leases(1))));
     }
 
     #[test]

@@ -21,6 +21,8 @@ impl State {
         if let Some(session) = known {
             let id = session.id;
             if session.nonce == command.nonce {
+                let session = self.session_mut(id).expect("it was found by its name");
+                session.lease_ttl_ms = session.lease_ttl_ms.max(command.lease_ttl_ms);
                 return Ok(Reply::WorkerRegistered { session: id, existed: true });
             }
             may_take_the_place_of(session, command)?;

@@ -20,6 +20,8 @@ pub struct Session {
     pub(crate) resources: BTreeMap<String, u64>,
     pub(crate) process: Option<ProcessIdentity>,
     pub(crate) draining: bool,
+    /// The longest that any leader told its worker.
+    pub(crate) lease_ttl_ms: u64,
     /// Derived: leases it holds, by token.
     pub(crate) leases: BTreeMap<u64, TaskRef>,
     /// Derived: resources those leases hold.
@@ -42,6 +44,7 @@ impl Session {
             resources: worker.resources.into_iter().map(|resource| (resource.name, resource.amount)).collect(),
             process: worker.process,
             draining: false,
+            lease_ttl_ms: worker.lease_ttl_ms,
             leases: BTreeMap::new(),
             used: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -97,6 +100,12 @@ impl Session {
     /// Gets no new lease.
     pub fn draining(&self) -> bool {
         self.draining
+    }
+
+    /// For how long after an answered heartbeat its worker may believe in its leases, at most: each leader tells it a time
+    /// of its own, and one that is elected later must wait for the longest of them. 0 where none was recorded.
+    pub fn lease_ttl_ms(&self) -> u64 {
+        self.lease_ttl_ms
     }
 
     /// Labels, by key.

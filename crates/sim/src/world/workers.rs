@@ -61,6 +61,8 @@ impl Worker {
                 pid_namespace: 1,
                 ..Default::default()
             }),
+            // The leader's to say; all leaders here say the same.
+            lease_ttl_ms: 0,
         }
     }
 

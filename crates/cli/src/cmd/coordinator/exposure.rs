@@ -6,13 +6,13 @@ use muster_coordinator::Guard;
 use muster_identity::{CertificateRole, Holder, Tls, TokenFile};
 use muster_raft::PeerAddress;
 
-use crate::args::cluster::CoordinatorArgs;
+use super::settings::Settings;
 use crate::cmd::certs;
 use crate::exit_code::Failure;
 use crate::report::hints::quote;
 
 /// Refuses an address that others reach while nobody is asked who he is, and says which commands mend that.
-pub(super) fn check(args: &CoordinatorArgs, peers: &[PeerAddress], tls: Option<&Tls>) -> Result<(), Failure> {
+pub(super) fn check(args: &Settings, peers: &[PeerAddress], tls: Option<&Tls>) -> Result<(), Failure> {
     let is_local = |address: &str| {
         let host = host_of(address);
         host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
@@ -47,7 +47,7 @@ pub(super) fn check(args: &CoordinatorArgs, peers: &[PeerAddress], tls: Option<&
 ///
 /// # Errors
 /// When the certificate is not this node's, or the tokens cannot be used.
-pub(super) fn guard(args: &CoordinatorArgs, tls: Option<&Tls>) -> Result<Option<Arc<Guard>>, Failure> {
+pub(super) fn guard(args: &Settings, tls: Option<&Tls>) -> Result<Option<Arc<Guard>>, Failure> {
     let Some(tls) = tls else {
         return match &args.tokens {
             None => Ok(None),
@@ -86,7 +86,7 @@ pub(super) fn guard(args: &CoordinatorArgs, tls: Option<&Tls>) -> Result<Option<
 }
 
 /// The commands, ready to be pasted.
-fn mending(args: &CoordinatorArgs) -> String {
+fn mending(args: &Settings) -> String {
     let dir = certs::default_dir().map_or_else(|| "DIR".to_owned(), |dir| quote(&dir.to_string_lossy()));
     let node = quote(&args.node_id);
     let host = match &args.advertise {
