@@ -70,6 +70,9 @@ pub(crate) struct WorkerArgs {
     /// What tasks can ask for, beside what is detected; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) label: Vec<String>,
+    /// Files of projects that are kept for later runs, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = muster_worker::limits::WORKSPACE_CACHE_BYTES)]
+    pub(crate) cache_bytes: u64,
 }
 
 #[derive(Clone, Debug, Args)]

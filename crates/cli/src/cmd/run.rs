@@ -16,13 +16,16 @@ use crate::exit_code::{CommandResult, Failure};
 use crate::host::Reader;
 use crate::limits::ENV_OPTIONS_MAX;
 use crate::out;
+use crate::workspace::Plan;
 
 pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
     if args.env.len() > ENV_OPTIONS_MAX {
         return Err(Failure::usage(format!("{} --env options; {ENV_OPTIONS_MAX} at most", args.env.len())));
     }
     let early = Early::new(context, &args.hosting);
-    let mut selected = if args.what.cmds.is_some() || args.what.each.is_some() {
+    let commands = args.what.cmds.is_some() || args.what.each.is_some();
+    let plan = Plan::of(&args.workspace, &context.place, commands)?;
+    let mut selected = if commands {
         selection::select(&args)?
     } else {
         let (chosen, note) = framework::choose(&args, &context.place)?;
@@ -35,7 +38,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
                     "--isolate process is not for pytest, which would load the suite for each test; --group-by none shares least",
                 ));
             }
-            Chosen::Pytest => return pytest::run(context, &args).await,
+            Chosen::Pytest => return pytest::run(context, &args, plan).await,
             Chosen::Programs { framework, path, words } => (framework, path, words),
         };
         let isolate = args.isolate == Isolate::Process;
@@ -47,6 +50,8 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
         let selected = match &held {
             // It must be known whole, to be compared.
             Some(run) => programs::select_all(place, &place.cwd, asked, runner_of(run)).await,
+            // They are sent with the files.
+            None if plan.sends() => programs::select_all(place, &place.cwd, asked, None).await,
             None => programs::select(place, &place.cwd, asked, None).await,
         };
         match selected {
@@ -64,7 +69,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
         options = programs::with_runner(options, runner.clone(), env);
     }
     let run_id = args.run_id.clone().unwrap_or_else(new_run_id);
-    let open =
+    let mut open =
         OpenRun { run_id, client: client_name(), project: context.place.project.clone(), options: Some(options) };
     if args.run_id.is_some() && context.place.may_hold_runs() {
         let mut reader = Reader::open(&context.place).await?;
@@ -72,7 +77,14 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
             return again(context, &args, reader, held, open, selected).await;
         }
     }
+    let extra = selected.files();
     let Selected { tasks, headline, more, .. } = selected;
+    if let Some(options) = &mut open.options
+        && let Err(failure) = plan.carry_out(early.session(), options, extra).await
+    {
+        early.leave().await;
+        return Err(failure);
+    }
     let submission = Submission { open, tasks, headline, fresh: true };
     match more {
         Some(more) => follow_growing(context, early, &args.reports, submission, more).await,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use muster_frameworks::{Framework, ListError, command};
@@ -32,6 +32,15 @@ pub(crate) struct Selected {
     pub(crate) runner: Option<RunnerSpec>,
     /// More tasks, which become known while these run.
     pub(crate) more: Option<Growing>,
+}
+
+impl Selected {
+    /// Files that its tasks need, whatever git says of them: programs that were built.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let programs = self.runner.iter().flat_map(|runner| &runner.programs);
+        let words = programs.flat_map(|program| &program.argv).map(PathBuf::from);
+        words.filter(|path| path.is_absolute() && path.is_file()).collect()
+    }
 }
 
 /// Lists the tasks that the arguments ask for.

@@ -86,6 +86,7 @@ impl Coordinator {
             own_data: false,
             keeper_command: vec![support::keeper_program().into()],
             runner_command: Vec::new(),
+            cache_bytes: 0,
         };
         let channel: Channel = Endpoint::from_shared(format!("http://{address}")).expect("an address").connect_lazy();
         let (shutdown, stopped) = oneshot::channel::<()>();
