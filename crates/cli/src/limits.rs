@@ -143,3 +143,5 @@ pub(crate) const WORKSPACE_SEND_CHUNKS: usize = 64;
 pub(crate) const WORKSPACE_SEND_TRIES_MAX: u32 = 10;
 /// Wait before it is tried again, longer each time.
 pub(crate) const WORKSPACE_SEND_WAIT: Duration = Duration::from_millis(200);
+/// Bytes at the beginning of a program in which it says what it needs.
+pub(crate) const WORKSPACE_PROGRAM_HEAD_BYTES: u64 = 64 << 10;

@@ -69,8 +69,10 @@ async fn built_again(
     let plan = Plan::again(&options, &context.place);
     let cwd = PathBuf::from(std::ffi::OsStr::from_bytes(&options.cwd));
     let framework = asked.framework.clone();
-    let selected = programs::select_all(&context.place, &cwd, asked, None).await?;
-    let extra = selected.files();
+    let selected = match plan.sends() {
+        true => programs::select_to_send(&context.place, &cwd, asked).await?,
+        false => programs::select_all(&context.place, &cwd, asked, None).await?,
+    };
     options.runner = selected.runner;
     let (tasks, gone) = programs::still_there(tasks, selected.tasks);
     let (missing, names) = (gone.len(), resolve::some(gone.into_iter()));
@@ -86,7 +88,7 @@ async fn built_again(
         follow.reporting.spoil(INCOMPLETE, line);
     }
     follow.session.client().await?;
-    plan.carry_out(&follow.session, &mut options, extra).await?;
+    plan.carry_out(&follow.session, &mut options, selected.built).await?;
     let open = OpenRun { options: Some(options), ..open };
     submit(follow, Submission { open, tasks, headline, fresh: true }).await
 }

@@ -16,7 +16,7 @@ use crate::exit_code::{CommandResult, Failure};
 use crate::host::Reader;
 use crate::limits::ENV_OPTIONS_MAX;
 use crate::out;
-use crate::workspace::Plan;
+use crate::workspace::{self, Plan};
 
 pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
     if args.env.len() > ENV_OPTIONS_MAX {
@@ -51,7 +51,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
             // It must be known whole, to be compared.
             Some(run) => programs::select_all(place, &place.cwd, asked, runner_of(run)).await,
             // They are sent with the files.
-            None if plan.sends() => programs::select_all(place, &place.cwd, asked, None).await,
+            None if plan.sends() => programs::select_to_send(place, &place.cwd, asked).await,
             None => programs::select(place, &place.cwd, asked, None).await,
         };
         match selected {
@@ -63,6 +63,9 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
         }
     };
     Need::apply(&args.policy.needs, &mut selected.tasks);
+    if plan.sends() {
+        Need::apply(&workspace::needs::of(&selected.built), &mut selected.tasks);
+    }
     let mut options = selection::options(&args, &context.place, &selected.description);
     if let Some(runner) = &selected.runner {
         let env = environment::select_all(std::env::vars_os(), &args.env);
@@ -77,10 +80,9 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
             return again(context, &args, reader, held, open, selected).await;
         }
     }
-    let extra = selected.files();
-    let Selected { tasks, headline, more, .. } = selected;
+    let Selected { tasks, headline, more, built, .. } = selected;
     if let Some(options) = &mut open.options
-        && let Err(failure) = plan.carry_out(early.session(), options, extra).await
+        && let Err(failure) = plan.carry_out(early.session(), options, built).await
     {
         early.leave().await;
         return Err(failure);

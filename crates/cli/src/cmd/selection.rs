@@ -32,15 +32,8 @@ pub(crate) struct Selected {
     pub(crate) runner: Option<RunnerSpec>,
     /// More tasks, which become known while these run.
     pub(crate) more: Option<Growing>,
-}
-
-impl Selected {
-    /// Files that its tasks need, whatever git says of them: programs that were built.
-    pub(crate) fn files(&self) -> Vec<PathBuf> {
-        let programs = self.runner.iter().flat_map(|runner| &runner.programs);
-        let words = programs.flat_map(|program| &program.argv).map(PathBuf::from);
-        words.filter(|path| path.is_absolute() && path.is_file()).collect()
-    }
+    /// Programs that were built.
+    pub(crate) built: Vec<PathBuf>,
 }
 
 /// Lists the tasks that the arguments ask for.
@@ -68,7 +61,14 @@ pub(crate) fn select(args: &RunArgs) -> Result<Selected, Failure> {
     };
     let from = sanitise::line(&from);
     let headline = format!("commands · {} from {}", tasks.len(), console::truncate_str(&from, 40, "…"));
-    Ok(Selected { headline, description: sanitise::line(&description).into_owned(), tasks, runner: None, more: None })
+    Ok(Selected {
+        headline,
+        description: sanitise::line(&description).into_owned(),
+        tasks,
+        runner: None,
+        more: None,
+        built: Vec::new(),
+    })
 }
 
 fn list_failure(error: &ListError) -> Failure {

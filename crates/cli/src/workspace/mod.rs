@@ -2,6 +2,7 @@
 //! cluster has not got yet.
 
 mod list;
+pub(crate) mod needs;
 mod snapshot;
 mod upload;
 
