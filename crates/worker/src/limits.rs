@@ -114,6 +114,14 @@ pub(crate) const WORKSPACE_CHUNKS_MAX: usize = 16;
 pub(crate) const WORKSPACE_ROUNDS_MAX: u32 = 3;
 /// How long a workspace that could not be made is not tried again.
 pub(crate) const WORKSPACE_FAILED_MS: u64 = 2_000;
+/// How long a command may take to prepare the files of a run.
+pub(crate) const PREPARE_MS_MAX: u64 = 1_800_000;
+/// What it printed last that is shown when it fails, and of git.
+pub(crate) const PREPARE_OUTPUT_BYTES_MAX: usize = 64 << 10;
+/// Results of such commands that are kept.
+pub(crate) const PREPARED_KEPT_MAX: usize = 8;
+/// How long git may take for one thing.
+pub(crate) const GIT_MS_MAX: u64 = 600_000;
 
 const _: () = {
     assert!(RUNNER_PROPERTIES_BYTES_MAX + 3 * muster_proto::limits::MESSAGE_TEXT_BYTES_MAX < SPOOL_RECORD_BYTES_MAX);

@@ -1,8 +1,10 @@
 //! The files of a project on their way to the workers of a cluster: which they are, what they hold, and sending what the
 //! cluster has not got yet.
 
+mod git;
 mod list;
 pub(crate) mod needs;
+mod prepare;
 mod snapshot;
 mod upload;
 
@@ -12,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use muster_proto::v1::workspace_spec::Source;
-use muster_proto::v1::{RunOptions, WorkspaceSpec};
+use muster_proto::v1::{GitSource, RunOptions, WorkspaceSpec};
 
 use crate::args::workspace::{How, WorkspaceArgs};
 use crate::exit_code::Failure;
@@ -26,6 +28,7 @@ pub(crate) struct Plan {
     root: PathBuf,
     /// Muster's own, which is never sent.
     data: PathBuf,
+    prepare: prepare::Prepare,
 }
 
 impl Plan {
@@ -34,6 +37,7 @@ impl Plan {
     /// # Errors
     /// A usage error for files that are to be sent, and nobody to send them to.
     pub(crate) fn of(args: &WorkspaceArgs, place: &Place, commands: bool) -> Result<Self, Failure> {
+        let told = args.prepare.is_some();
         let how = match (&args.workspace, &place.cluster) {
             (None | Some(How::None), None) | (Some(How::None), Some(_)) => How::None,
             (None, Some(_)) if commands && !list::is_in_git(&place.root) => How::None,
@@ -45,7 +49,13 @@ impl Plan {
                 ));
             }
         };
-        Ok(Self { how, root: place.root.clone(), data: place.data.root().to_owned() })
+        let prepare = prepare::Prepare::of(args, &place.root, &how)?;
+        if told && matches!(how, How::None) {
+            return Err(Failure::usage(
+                "--prepare is for files that workers get: with --cluster and --workspace snapshot",
+            ));
+        }
+        Ok(Self { how, root: place.root.clone(), data: place.data.root().to_owned(), prepare })
     }
 
     /// What an earlier run had is to be had again, as it is now.
@@ -55,9 +65,11 @@ impl Plan {
         let how = match &spec.source {
             Some(Source::Snapshot(_)) => How::Snapshot,
             Some(Source::Shared(shared)) => How::Shared(path(shared)),
-            Some(Source::Git(_)) | None => How::None,
+            Some(Source::Git(GitSource { url, commit })) => How::Git { url: url.clone(), revision: commit.clone() },
+            None => How::None,
         };
-        Self { how, root: path(&spec.root), data: place.data.root().to_owned() }
+        let (root, data) = (path(&spec.root), place.data.root().to_owned());
+        Self { how, root, data, prepare: prepare::Prepare::again(spec.prepare.as_ref()) }
     }
 
     /// Files are sent: what is built must be there before the run begins.
@@ -77,12 +89,15 @@ impl Plan {
         extra: Vec<PathBuf>,
     ) -> Result<(), Failure> {
         let root = self.root.as_os_str().as_bytes().to_vec();
-        let spec = |source| WorkspaceSpec { root: root.into(), source: Some(source), prepare: None };
+        let spec = |source, id: &[u8]| -> Result<WorkspaceSpec, Failure> {
+            let prepare = self.prepare.spec(&self.root, id)?;
+            Ok(WorkspaceSpec { root: root.into(), source: Some(source), prepare })
+        };
         let (workspace, line) = match &self.how {
             How::None => return Ok(()),
             How::Shared(path) => {
                 let source = Source::Shared(path.as_os_str().as_bytes().to_vec().into());
-                (spec(source), format!("workspace: {} on the workers", shown(path)))
+                (spec(source, &[])?, format!("workspace: {} on the workers", shown(path)))
             }
             How::Snapshot => {
                 let (at, data) = (self.root.clone(), self.data.clone());
@@ -97,7 +112,15 @@ impl Plan {
                     counted(sent.files),
                     bytes(sent.bytes)
                 );
-                (spec(Source::Snapshot(digest.to_field())), line)
+                (spec(Source::Snapshot(digest.to_field()), digest.bytes())?, line)
+            }
+            How::Git { url, revision } => {
+                let (asked, of) = (url.clone(), revision.clone());
+                let commit = tokio::task::spawn_blocking(move || git::commit(&asked, &of)).await;
+                let commit = commit.map_err(|error| Failure::collect(format!("git was not asked: {error}")))??;
+                let line = format!("workspace: {commit} of {}", crate::report::sanitise::line(url));
+                let source = Source::Git(GitSource { url: url.clone(), commit: commit.clone() });
+                (spec(source, commit.as_bytes())?, line)
             }
         };
         options.workspace = Some(workspace);

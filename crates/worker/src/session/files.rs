@@ -7,12 +7,18 @@ use muster_proto::v1::{
 
 use super::Session;
 use crate::clock;
+use crate::leftovers::cookie_value;
+use crate::workspace::Unmade;
 use crate::workspace::held::{Settled, Start};
 
 impl Session<'_> {
     pub(super) fn learn(&mut self, context: RunContext) {
         let context = match &mut self.workspaces {
-            Some(workspaces) => workspaces.learn(context),
+            Some(workspaces) => {
+                // No attempt has this number.
+                let mark = cookie_value(self.cookie, self.agent.session().unwrap_or_default(), 0);
+                workspaces.learn(context, &mark)
+            }
             None => Some(context),
         };
         if let Some(context) = context {
@@ -90,15 +96,23 @@ impl Session<'_> {
     }
 
     /// No fault of the test: the worker has not got what it needs.
-    fn without_files(&mut self, lease: &Lease, why: &str) {
+    fn without_files(&mut self, lease: &Lease, why: &Unmade) {
         let mut exited = KeeperExited {
             token: lease.token,
             task: lease.task,
             exit_code: -1,
             started_wall_ms: clock::wall_ms(),
-            message: format!("the workspace cannot be prepared: {why}"),
+            message: why.why.clone(),
             ..KeeperExited::default()
         };
+        if !why.output.is_empty() {
+            let path = self.config.data.output(lease.task.unwrap_or_default(), lease.attempt);
+            let made =
+                path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, &why.output));
+            exited.output_error = made.is_err();
+            exited.output_bytes = why.output.len() as u64;
+            exited.output_path = path.into_os_string().into_encoded_bytes().into();
+        }
         exited.set_reported(Outcome::Env);
         self.ended(exited);
     }

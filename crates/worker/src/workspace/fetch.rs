@@ -14,6 +14,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use super::cache::Cache;
+use super::{Stop, Trouble};
 use crate::limits::{
     WORKSPACE_CHUNKS_MAX, WORKSPACE_FETCH_BYTES, WORKSPACE_FETCH_TRIES_MAX, WORKSPACE_FETCH_WAIT_MS,
     WORKSPACE_STALL_MS_MAX,
@@ -28,6 +29,7 @@ pub(super) async fn fetch(
     cache: &Arc<Cache>,
     channels: &[Channel],
     wanted: &BTreeMap<BlobDigest, u64>,
+    stop: &Stop,
 ) -> Result<(usize, u64), String> {
     let mut got = (0, 0);
     let mut said = String::new();
@@ -43,7 +45,11 @@ pub(super) async fn fetch(
         let client = WorkersClient::new(channels[turn as usize % channels.len()].clone());
         let mut client = client.max_decoding_message_size(MESSAGE_BYTES_MAX);
         for request in requests(&missing) {
-            match fetch_some(cache, &mut client, request, &mut got).await {
+            let fetched = tokio::select! {
+                fetched = fetch_some(cache, &mut client, request, &mut got) => fetched,
+                () = stop.stopped() => return Err(Trouble::Stopped.to_string()),
+            };
+            match fetched {
                 Ok(()) => {}
                 Err(status) => {
                     said = format!("{}: {}", status.code(), status.message());

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use muster_proto::v1::{Lease, RunContext};
 use tokio::task::JoinSet;
 
-use super::make::{Made, make, remove};
-use super::{Shop, paths::Paths};
+use super::make::{Made, Order, make, remove};
+use super::{Shop, Stop, Unmade, paths::Paths};
 use crate::limits::WORKSPACE_FAILED_MS;
 
 /// Files of runs.
@@ -28,25 +27,27 @@ pub(crate) struct Workspaces {
 /// An attempt to make the files of a run.
 struct Finished {
     run: u64,
-    made: Result<Made, String>,
-    stop: Arc<AtomicBool>,
+    made: Result<Made, Unmade>,
+    stop: Arc<Stop>,
 }
 
 struct Run {
     context: RunContext,
+    /// What processes that prepare its files are found by.
+    mark: String,
     files: Files,
 }
 
 enum Files {
     Coming {
-        stop: Arc<AtomicBool>,
+        stop: Arc<Stop>,
         held: Vec<Lease>,
         drained: bool,
     },
     There(Made),
     /// Said to whoever asks until it is tried again.
     Failed {
-        why: String,
+        why: Unmade,
         at: Instant,
     },
 }
@@ -57,7 +58,7 @@ pub(crate) enum Start {
     Now(Lease),
     Wait,
     /// Its files cannot be had.
-    Fail(Lease, String),
+    Fail(Lease, Unmade),
 }
 
 /// What has become of what waited for the files of a run.
@@ -66,7 +67,7 @@ pub(crate) struct Settled {
     /// For the keeper, before anything of the run starts.
     pub(crate) context: Option<RunContext>,
     pub(crate) start: Vec<Lease>,
-    pub(crate) fail: Vec<(Lease, String)>,
+    pub(crate) fail: Vec<(Lease, Unmade)>,
     /// No lease of the run waits anywhere.
     pub(crate) drained: Option<u64>,
 }
@@ -84,7 +85,7 @@ impl Workspaces {
     }
 
     /// A run is about to begin here; gives it back if it needs no files. Otherwise these are made from now on.
-    pub(crate) fn learn(&mut self, context: RunContext) -> Option<RunContext> {
+    pub(crate) fn learn(&mut self, context: RunContext, mark: &str) -> Option<RunContext> {
         if context.workspace.is_none() {
             return Some(context);
         }
@@ -92,18 +93,18 @@ impl Workspaces {
         if self.runs.contains_key(&run) {
             return None;
         }
-        let files = self.begin(&context);
-        self.runs.insert(run, Run { context, files });
+        let files = self.begin(&context, mark);
+        self.runs.insert(run, Run { context, mark: mark.to_owned(), files });
         None
     }
 
-    fn begin(&mut self, context: &RunContext) -> Files {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (shop, run, spec) = (Arc::clone(&self.shop), context.run, context.workspace.clone().unwrap_or_default());
-        let told = Arc::clone(&stop);
+    fn begin(&mut self, context: &RunContext, mark: &str) -> Files {
+        let stop = Arc::new(Stop::default());
+        let shop = Arc::clone(&self.shop);
+        let order = Order { context: context.clone(), mark: mark.to_owned(), stop: Arc::clone(&stop) };
         self.making.spawn(async move {
-            let made = make(shop, run, spec, Arc::clone(&told)).await;
-            Finished { run, made, stop: told }
+            let made = make(shop, &order).await;
+            Finished { run: order.context.run, made, stop: order.stop }
         });
         Files::Coming { stop, held: Vec::new(), drained: false }
     }
@@ -126,12 +127,12 @@ impl Workspaces {
                 Start::Fail(lease, why.clone())
             }
             Files::Failed { .. } => {
-                let context = known.context.clone();
-                let mut files = self.begin(&context);
+                let (context, mark) = (known.context.clone(), known.mark.clone());
+                let mut files = self.begin(&context, &mark);
                 if let Files::Coming { held, .. } = &mut files {
                     held.push(lease);
                 }
-                self.runs.insert(run, Run { context, files });
+                self.runs.insert(run, Run { context, mark, files });
                 Start::Wait
             }
         }
@@ -179,13 +180,13 @@ impl Workspaces {
 
     /// The run is over. Its id if its runners are to end before its files go; [`Workspaces::runners_ended`] then.
     pub(crate) fn forget(&mut self, run: u64) -> Option<String> {
-        let Run { context, files } = self.runs.remove(&run)?;
+        let Run { context, files, .. } = self.runs.remove(&run)?;
         match files {
             Files::There(made) => {
                 self.leaving.insert(context.run_id.clone(), made);
                 return Some(context.run_id);
             }
-            Files::Coming { stop, .. } => stop.store(true, Ordering::Relaxed),
+            Files::Coming { stop, .. } => stop.stop(),
             Files::Failed { .. } => {}
         }
         None
@@ -220,7 +221,7 @@ impl Workspaces {
     fn settle(&mut self, Finished { run, made, stop }: Finished) -> Option<Settled> {
         // Ended ones of other sessions are not among them.
         while self.removing.try_join_next().is_some() {}
-        let known = self.runs.get_mut(&run).filter(|_| !stop.load(Ordering::Relaxed));
+        let known = self.runs.get_mut(&run).filter(|_| !stop.is_stopped());
         let Some(known) = known else {
             if let Ok(made) = made {
                 self.give_up(made);
@@ -236,7 +237,7 @@ impl Workspaces {
                 Some(Settled { context, start, drained, ..Settled::default() })
             }
             Err(why) => {
-                tracing::error!(run = known.context.run_id, "the workspace cannot be prepared: {why}");
+                tracing::error!(run = known.context.run_id, "the workspace cannot be prepared: {}", why.why);
                 known.files = Files::Failed { why: why.clone(), at: Instant::now() };
                 let fail = held.into_iter().map(|lease| (lease, why.clone())).collect();
                 Some(Settled { fail, drained, ..Settled::default() })

@@ -4,6 +4,7 @@
 //! A directory gets its name when all of it is there. What is made outside of the worker's data is noted first, so that
 //! the next process can remove what this one left; and it is removed only while it is the same directory.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, RenameFlags, StatxFlags, renameat_with, statx};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::cache::named;
 
@@ -59,19 +61,24 @@ pub(super) struct Place {
     pub(super) unnamed: PathBuf,
     /// Of one outside of the worker's data.
     note: Option<PathBuf>,
+    /// Of one below the worker's data: the directory that is its own.
+    own: Option<PathBuf>,
 }
 
 /// The places of one worker.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Places {
     trees: PathBuf,
     notes: PathBuf,
+    /// Directories of runs below the worker's data.
+    taken: parking_lot::Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Places {
     /// Removes what an earlier process left.
     pub(super) fn open(workspaces: &Path) -> io::Result<Self> {
-        let places = Self { trees: workspaces.join("trees"), notes: workspaces.join("elsewhere") };
+        let places =
+            Self { trees: workspaces.join("trees"), notes: workspaces.join("elsewhere"), taken: Default::default() };
         for dir in [&places.trees, &places.notes] {
             fs::create_dir_all(dir).map_err(|error| named(dir, error))?;
         }
@@ -90,10 +97,24 @@ impl Places {
             return Ok(place);
         }
         let last = root.file_name().unwrap_or(OsStr::new("root"));
-        let dir = self.trees.join(name);
+        let dir = self.take(root);
         let (path, unnamed) = (dir.join(last), dir.join(".incomplete"));
-        fs::create_dir_all(&unnamed).map_err(|error| named(&unnamed, error))?;
-        Ok(Place { path, unnamed, note: None })
+        if let Err(error) = fs::create_dir_all(&unnamed) {
+            self.taken.lock().remove(&dir);
+            return Err(named(&unnamed, error));
+        }
+        Ok(Place { path, unnamed, note: None, own: Some(dir) })
+    }
+
+    /// The same for one run of a project after another: what was prepared there can be used again.
+    fn take(&self, root: &Path) -> PathBuf {
+        let sum = Sha256::digest(root.as_os_str().as_bytes());
+        let name: String = sum.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        let mut taken = self.taken.lock();
+        let mut dirs = (0..).map(|nth: u32| self.trees.join(format!("{name}.{nth}")));
+        let dir = dirs.find(|dir| !taken.contains(dir)).expect("there are more numbers than runs");
+        taken.insert(dir.clone());
+        dir
     }
 
     /// Where it was; `None` where that cannot be.
@@ -119,7 +140,7 @@ impl Places {
             Ok(Some(identity)) => {
                 note.identity = Some(identity);
                 write_note(&at, &note)?;
-                Ok(Some(Place { path: root.to_owned(), unnamed, note: Some(at) }))
+                Ok(Some(Place { path: root.to_owned(), unnamed, note: Some(at), own: None }))
             }
             Ok(None) | Err(_) => {
                 remove_noted(&at)?;
@@ -139,13 +160,17 @@ impl Places {
 
     /// Removes it, complete or not.
     pub(super) fn remove(&self, place: &Place) -> io::Result<()> {
-        match &place.note {
-            Some(note) => remove_noted(note),
-            None => remove_tree(place.unnamed.parent().unwrap_or(&place.unnamed)),
+        if let Some(note) = &place.note {
+            remove_noted(note)?;
         }
+        if let Some(dir) = &place.own {
+            // One that cannot be removed is not used again.
+            remove_tree(dir)?;
+            self.taken.lock().remove(dir);
+        }
+        Ok(())
     }
 
-    /// Whether this name would make the directory unusable.
     #[cfg(test)]
     fn names(&self) -> Vec<PathBuf> {
         list(&self.notes).expect("readable")

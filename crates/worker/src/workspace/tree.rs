@@ -7,14 +7,13 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use muster_proto::blob::BlobDigest;
 use muster_proto::v1::workspace_entry::What;
 use muster_proto::v1::{WorkspaceEntry, WorkspaceFile, WorkspaceTree};
 
-use super::Trouble;
 use super::cache::{Cache, named};
+use super::{Stop, Trouble};
 
 /// Mode of a file that can be executed, and of one that cannot; less what the umask takes.
 const MODES: (u32, u32) = (0o777, 0o666);
@@ -23,10 +22,10 @@ const MODES: (u32, u32) = (0o777, 0o666);
 ///
 /// # Errors
 /// [`Trouble::Absent`] when a file is not kept, or damaged: whoever gets it may go on with the same directory.
-pub(super) fn write(cache: &Cache, tree: &WorkspaceTree, dir: &Path, stop: &AtomicBool) -> Result<(), Trouble> {
+pub(super) fn write(cache: &Cache, tree: &WorkspaceTree, dir: &Path, stop: &Stop) -> Result<(), Trouble> {
     let mut made = BTreeSet::new();
     for WorkspaceEntry { path, what } in &tree.entries {
-        if stop.load(Ordering::Relaxed) {
+        if stop.is_stopped() {
             return Err(Trouble::Stopped);
         }
         let path = dir.join(OsStr::from_bytes(path));

@@ -38,6 +38,12 @@ struct Service {
 
 #[tonic::async_trait]
 impl rpc::workers_server::Workers for Service {
+    type FetchStream = tokio_stream::Empty<Result<muster_proto::v1::BlobChunk, Status>>;
+
+    async fn fetch(&self, _: Request<muster_proto::v1::FetchBlobs>) -> Result<Response<Self::FetchStream>, Status> {
+        Err(Status::not_found("there are no blobs here"))
+    }
+
     type SessionStream = ReceiverStream<Result<CoordinatorMessage, Status>>;
 
     async fn session(
