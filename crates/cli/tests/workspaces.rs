@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -296,4 +297,48 @@ fn a_revision_is_what_was_committed_and_one_that_is_not_there_is_said_at_once() 
     let none = "0".repeat(40);
     let absent = rig.run(&format!("{jobs} --workspace git:{url}@{none} --infra-retries 0"));
     absent.exits(3).says("1 selected = 0 passed + 1 infra").says("git ended with");
+}
+
+/// A worker that does not see what is in a directory: there it has an empty file system of its own. `None`, said loudly,
+/// where the kernel does not allow that.
+fn worker_without(rig: &Rig, name: &str, hidden: &Path) -> Option<Running> {
+    let allowed = Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "none", "/mnt"]).output();
+    if !allowed.is_ok_and(|done| done.status.success()) {
+        writeln!(std::io::stderr(), "SKIPPED: no mount namespace to test with").expect("standard error is there");
+        return None;
+    }
+    let worker = format!("worker --coordinator {} --name {name} --slots 2 --data-dir data-{name}", rig.nodes.all());
+    let script = format!("mount -t tmpfs none '{}' && exec '{}' {worker}", hidden.display(), support::MUSTER);
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", &script]).current_dir(rig.sandbox.path("")).env_clear();
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", rig.sandbox.path(""));
+    let worker = rig.sandbox.start_command(name, command);
+    until(|| rig.nodes.workers(&rig.sandbox).contains(&name.to_owned()), || worker.stderr());
+    Some(worker)
+}
+
+#[test]
+fn where_nothing_is_in_the_way_files_are_where_they_were_and_go_again() {
+    let rig = Rig::new(1, 0);
+    rig.write("data.txt", "mine\n");
+    let hidden = rig.project();
+    let Some(_worker) = worker_without(&rig, "w1", &hidden) else { return };
+    // The mount itself is in the way of the project, but not of one below it.
+    let inner = hidden.join("deep/inner");
+    rig.write("deep/inner/muster.toml", "");
+    rig.write("deep/inner/data.txt", "inner\n");
+    let run = |run: &str, jobs: String| {
+        let line = rig.nodes.line(&format!("{jobs} --workspace snapshot --run-id {run}"));
+        let mut command = rig.sandbox.muster(line.split(' '));
+        command.current_dir(&inner);
+        rig.sandbox.start_command("run", command).wait().exits(0)
+    };
+    let jobs = format!("a\tpwd; cat {}/data.txt; echo theirs > data.txt\n", inner.display());
+    let notes = rig.workspaces(1).join("elsewhere");
+    for id in ["r1", "r2"] {
+        run(id, rig.commands(&jobs));
+        until(|| fs::read_dir(&notes).expect("there").count() == 0, || format!("{:?}", files(&notes)));
+        assert_eq!(rig.logs(id, "a"), format!("{}\ninner\n", inner.display()));
+    }
+    assert_eq!(fs::read_to_string(inner.join("data.txt")).expect("there"), "inner\n", "the user's own");
 }

@@ -22,7 +22,7 @@ pub struct Config {
 /// # Errors
 /// See [`ConfigError`].
 pub fn read(path: &Path) -> Result<Config, ConfigError> {
-    text(path)?.map_or(Ok(Config::default()), |text| parse(path, &text))
+    text(path)?.map_or_else(|| Ok(Config::default()), |text| parse(path, &text))
 }
 
 fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {

@@ -29,7 +29,7 @@ enum Event {
     Keeper(io::Result<Vec<keeper_event::Kind>>),
     Composed(Result<Vec<Composed>, tokio::task::JoinError>),
     OutputRead(OutputPart),
-    Workspace(Settled),
+    Workspace(Box<Settled>),
     Look,
     Control(Control),
     Tick,
@@ -159,7 +159,7 @@ async fn run_session<F: Future<Output = ()>>(
                 }
             }
             Event::OutputRead(part) => send_part(uplink, part),
-            Event::Workspace(settled) => session.workspace_settled(settled),
+            Event::Workspace(settled) => session.workspace_settled(*settled),
             Event::Link(LinkEvent::Said(said)) => {
                 if let coordinator_message::Kind::Welcome(welcome) = &said {
                     session.cluster.clone_from(&welcome.cluster);
@@ -273,7 +273,7 @@ async fn next_event<F: Future<Output = ()>>(
         event = uplink.next() => Event::Link(event),
         _ = looks.tick() => Event::Look,
         part = outputs.next() => Event::OutputRead(part),
-        settled = settled => Event::Workspace(settled),
+        settled = settled => Event::Workspace(Box::new(settled)),
         asked = control => Event::Control(asked),
         () = tick => Event::Tick,
     }

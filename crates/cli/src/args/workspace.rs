@@ -6,9 +6,9 @@ use clap::Args;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct WorkspaceArgs {
-    /// How workers get the project's files: snapshot sends what git tracks and what it does not ignore, with all edits;
-    /// shared:PATH is where workers have them already; git:URL@REVISION is had there with git; none, they are where they are here [default: with --cluster
-    /// snapshot, for commands outside of a git repository none]
+    /// How workers get the project's files: snapshot sends what git tracks and does not ignore, with all edits;
+    /// shared:PATH is where workers have them already; git:URL@REVISION is had there with git; none, they are where they
+    /// are here [default: with --cluster snapshot, for commands outside of a git repository none]
     #[arg(long, value_name = "HOW", value_parser = parse)]
     pub(crate) workspace: Option<How>,
     /// Run this in the files on each worker before the first test, once for the same files, as in 'pip install -r

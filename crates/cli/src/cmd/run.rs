@@ -46,15 +46,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
         if args.run_id.is_none() {
             early.connect();
         }
-        let (place, held) = (&context.place, held(context, &args).await?);
-        let selected = match &held {
-            // It must be known whole, to be compared.
-            Some(run) => programs::select_all(place, &place.cwd, asked, runner_of(run)).await,
-            // They are sent with the files.
-            None if plan.sends() => programs::select_to_send(place, &place.cwd, asked).await,
-            None => programs::select(place, &place.cwd, asked, None).await,
-        };
-        match selected {
+        match list_programs(context, &args, &plan, asked).await {
             Ok(selected) => selected,
             Err(failure) => {
                 early.leave().await;
@@ -77,7 +69,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
     if args.run_id.is_some() && context.place.may_hold_runs() {
         let mut reader = Reader::open(&context.place).await?;
         if let Some(held) = reader.find(&open.run_id).await? {
-            return again(context, &args, reader, held, open, selected).await;
+            return Box::pin(again(context, &args, reader, held, open, selected)).await;
         }
     }
     let Selected { tasks, headline, more, built, .. } = selected;
@@ -91,6 +83,23 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
     match more {
         Some(more) => follow_growing(context, early, &args.reports, submission, more).await,
         None => follow_early(context, early, &args.reports, submission).await,
+    }
+}
+
+/// Builds and lists what is in programs.
+async fn list_programs(
+    context: &Context,
+    args: &RunArgs,
+    plan: &Plan,
+    asked: programs::Asked,
+) -> Result<Selected, Failure> {
+    let place = &context.place;
+    match &held(context, args).await? {
+        // It must be known whole, to be compared.
+        Some(run) => programs::select_all(place, &place.cwd, asked, runner_of(run)).await,
+        // They are sent with the files.
+        None if plan.sends() => programs::select_to_send(place, &place.cwd, asked).await,
+        None => programs::select(place, &place.cwd, asked, None).await,
     }
 }
 

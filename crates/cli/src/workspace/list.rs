@@ -90,7 +90,7 @@ fn by_ignore_files(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     for entry in walk {
         let entry = entry.map_err(|error| Failure::collect(format!("the workspace cannot be listed: {error}")))?;
         if entry.file_type().is_some_and(|kind| !kind.is_dir()) {
-            let path = entry.path().strip_prefix(dir).unwrap_or(entry.path());
+            let path = entry.path().strip_prefix(dir).unwrap_or_else(|_| entry.path());
             listed.push(path.to_owned());
         }
         if listed.len() > WORKSPACE_FILES_MAX {

@@ -355,8 +355,11 @@ fn side_by_side<T: Sync>(all: &[T], each: impl Fn(&T) -> io::Result<()> + Sync) 
     std::thread::scope(|scope| {
         let each = &each;
         let parts: Vec<_> = all.chunks(share).map(|part| scope.spawn(move || part.iter().try_for_each(each))).collect();
-        let ended = parts.into_iter().map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        ended.fold(Ok(()), |before, this| before.and(this))
+        let ended: Vec<io::Result<()>> = parts
+            .into_iter()
+            .map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect();
+        ended.into_iter().collect()
     })
 }
 

@@ -26,7 +26,7 @@ const KEYS: [&str; 9] = ["batch", "cwd", "detect", "env", "list", "parse", "resu
 /// # Errors
 /// See [`ConfigError`].
 pub fn read(path: &Path) -> Result<Vec<Adapter>, ConfigError> {
-    text(path)?.map_or(Ok(Vec::new()), |text| parse(path, &text))
+    text(path)?.map_or_else(|| Ok(Vec::new()), |text| parse(path, &text))
 }
 
 /// The text of the file; `None` when it is not there.

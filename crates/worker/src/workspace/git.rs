@@ -71,7 +71,7 @@ async fn finish(mut command: Command) -> Result<(), Unmade> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let last = said.lines().map(str::trim).filter(|line| !line.is_empty()).next_back().unwrap_or_default();
+    let last = said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
     let why = format!("git ended with {}: {last}", output.status);
     let from = output.stderr.len().saturating_sub(PREPARE_OUTPUT_BYTES_MAX);
     Err(Unmade { why, output: output.stderr[from..].to_vec() })

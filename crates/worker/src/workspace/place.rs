@@ -96,7 +96,7 @@ impl Places {
         if let Some(place) = self.begin_there(root, name)? {
             return Ok(place);
         }
-        let last = root.file_name().unwrap_or(OsStr::new("root"));
+        let last = root.file_name().unwrap_or_else(|| OsStr::new("root"));
         let dir = self.take(root);
         let (path, unnamed) = (dir.join(last), dir.join(".incomplete"));
         if let Err(error) = fs::create_dir_all(&unnamed) {
