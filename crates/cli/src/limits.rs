@@ -148,3 +148,17 @@ pub(crate) const WORKER_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60
 pub(crate) const WORKER_TIMEOUT_ELECTIONS_MIN: u32 = 10;
 
 const _: () = assert!(CLUSTER_ASK_MAX.as_millis() < CLUSTER_UP_MAX.as_millis());
+/// Bytes of a file of a workspace that are read at a time.
+pub(crate) const WORKSPACE_READ_BYTES: usize = 256 << 10;
+/// Threads that read the files of a workspace.
+pub(crate) const WORKSPACE_READERS_MAX: usize = 8;
+/// Bytes of files sent in one request, unless it is a single one: each is to be on a majority in time.
+pub(crate) const WORKSPACE_SEND_BYTES: u64 = 256 << 20;
+/// Parts of files between the disk and the connection.
+pub(crate) const WORKSPACE_SEND_CHUNKS: usize = 64;
+/// Times that sending a workspace is tried.
+pub(crate) const WORKSPACE_SEND_TRIES_MAX: u32 = 10;
+/// Wait before it is tried again, longer each time.
+pub(crate) const WORKSPACE_SEND_WAIT: Duration = Duration::from_millis(200);
+/// Bytes at the beginning of a program in which it says what it needs.
+pub(crate) const WORKSPACE_PROGRAM_HEAD_BYTES: u64 = 64 << 10;

@@ -11,6 +11,7 @@ mod out;
 mod report;
 mod signals;
 mod style;
+mod workspace;
 
 use std::process::ExitCode;
 use std::time::Duration;

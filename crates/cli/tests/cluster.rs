@@ -69,7 +69,8 @@ fn the_leader_is_killed_in_mid_run_of_a_suite_of_pytest() {
         sandbox.write(&format!("test_{file}.py"), text);
     }
     let cluster = Cluster::in_sandbox(sandbox, FOUR);
-    let line = format!("run --cluster {} --run-id night --python {}", cluster.addresses, python.display());
+    let line =
+        format!("run --cluster {} --run-id night --workspace none --python {}", cluster.addresses, python.display());
     let run = cluster.sandbox.start("run", &line);
     let waits = || cluster.effects().keys().any(|name| name.starts_with("3-"));
     until(waits, || format!("{:?}\n{}{}", cluster.effects(), run.stdout(), run.stderr()));

@@ -1,4 +1,5 @@
-//! Bytes outside the log, each under the SHA-256 of its content: archives of finished runs, and what clients bring.
+//! Bytes outside the log, each under the SHA-256 of its content: archives of finished runs, and files of projects on their
+//! way to workers.
 //!
 //! | where | what |
 //! |---|---|
@@ -7,11 +8,13 @@
 //! | [`copies`] | the other nodes: as many copies as a majority has, and getting what this node lacks |
 //! | [`tend`] | copies that are missing, and what nothing refers to any more |
 //! | [`service`] | the gRPC service |
+//! | [`fetch`] | what workers get |
 //!
 //! A blob counts as kept once a majority of the voters has it on disk: then one of any majority has it. Whoever reads one
 //! checks every byte.
 
 pub(crate) mod copies;
+pub(crate) mod fetch;
 pub(crate) mod service;
 pub(crate) mod store;
 mod stream;

@@ -36,6 +36,7 @@ const LEAST: &[(&str, Role)] = &[
     ("/muster.v1.Cluster/Checksum", Role::Read),
     ("/muster.v1.Cluster/Change", Role::Admin),
     ("/muster.v1.Workers/Session", Role::Worker),
+    ("/muster.v1.Workers/Fetch", Role::Worker),
     ("/muster.v1.Blobs/Missing", Role::Submit),
     ("/muster.v1.Blobs/Put", Role::Submit),
     ("/muster.v1.Blobs/Get", Role::Read),

@@ -132,6 +132,12 @@ pub const BLOB_UPLOADS_MAX: usize = 64;
 pub const BLOB_DOWNLOADS_MAX: usize = 64;
 /// Chunks of a blob between a disk and a connection.
 pub const BLOB_CHUNKS_MAX: usize = 4;
+/// Blobs of one upload that are made durable together, when each of them came in one message.
+pub const BLOB_BATCH_MAX: usize = 1_024;
+/// Their bytes, from which on no more are waited for.
+pub const BLOB_BATCH_BYTES: usize = 8 << 20;
+/// Threads that write them.
+pub const BLOB_WRITERS_MAX: usize = 16;
 /// A blob of which nothing comes, or of which nothing is taken, for so long is given up, in milliseconds.
 pub const BLOB_STALL_MS_MAX: u64 = 30_000;
 /// How long a copy may take to get to another node, in milliseconds.

@@ -46,6 +46,7 @@ use crate::worker_sessions::{Sessions, WorkerEvent, phases};
 
 /// Everything that the main loop reacts to.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "handed over one by one, and most of them are proposals")]
 pub(crate) enum Event {
     /// A client's command, already looked at by its verb.
     Propose { kind: Kind, reply: ReplySender },

@@ -98,6 +98,7 @@ fn route(path: &str) -> Route {
     match path {
         "/muster.v1.Runs/Status" | "/muster.v1.Cluster/Nodes" | "/muster.v1.Cluster/Checksum" => Route::Here,
         path if path.starts_with("/muster.v1.Blobs/") => Route::Here,
+        "/muster.v1.Workers/Fetch" => Route::Here,
         "/muster.v1.Runs/Get" | "/muster.v1.Runs/List" | "/muster.v1.Runs/Tasks" => Route::Read,
         "/muster.v1.Workers/Session" => Route::Stream,
         _ => Route::Leader,

@@ -13,12 +13,16 @@ use common::{FakeWorker, Host, MemConsensus, open, tasks, temporary};
 use futures::stream;
 use muster_client::{Client, ClientError, channel_tcp, submit_run};
 use muster_coordinator::collect_offline;
-use muster_coordinator::limits::BLOBS_TENDED_MS;
-use muster_proto::Bytes;
+use muster_coordinator::limits::{BLOB_BATCH_MAX, BLOBS_TENDED_MS};
 use muster_proto::blob::BlobDigest;
 use muster_proto::layout::DataDir;
 use muster_proto::limits::{BLOB_CHUNK_BYTES_MAX, BLOB_UNUSED_MS_MIN};
-use muster_proto::v1::{BlobChunk, ListTasksRequest, Outcome};
+use muster_proto::v1::workspace_entry::What;
+use muster_proto::v1::workspace_spec::Source;
+use muster_proto::v1::{
+    BlobChunk, ListTasksRequest, OpenRun, Outcome, WorkspaceEntry, WorkspaceFile, WorkspaceSpec, WorkspaceTree,
+};
+use muster_proto::{Bytes, Message, workspace};
 use muster_raft::RealDisk;
 use sha2::{Digest, Sha256};
 use tonic::Code;
@@ -273,6 +277,79 @@ async fn every_node_is_asked_to_collect_and_one_that_is_gone_is_named() {
         assert_eq!(row.failed.is_empty(), row.node != gone, "{row:?}");
         assert_eq!(row.removed, 0, "it was brought just now: {row:?}");
     }
+}
+
+/// A workspace of these files, and the run that needs it.
+fn workspace_of(run: &str, contents: &[Vec<u8>]) -> (Vec<u8>, OpenRun) {
+    let entry = |(nth, content): (usize, &Vec<u8>)| {
+        let (digest, bytes) = (digest_of(content).to_field(), content.len() as u64);
+        let what = What::File(WorkspaceFile { digest, bytes, executable: false });
+        WorkspaceEntry { path: format!("file-{nth}").into(), what: Some(what) }
+    };
+    let entries = contents.iter().enumerate().map(entry).collect();
+    let tree = WorkspaceTree { root: Bytes::from_static(b"/home/a/project"), entries };
+    let manifest = workspace::canonical(vec![tree]).expect("canonical").encode_to_vec();
+    let source = Source::Snapshot(digest_of(&manifest).to_field());
+    let spec = WorkspaceSpec { root: Bytes::from_static(b"/home/a/project"), source: Some(source), prepare: None };
+    let mut opened = open(run);
+    opened.options.as_mut().expect("it has some").workspace = Some(spec);
+    (manifest, opened)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_workspace_of_a_run_stays_with_all_its_files_until_the_run_is_archived() {
+    let kept = 3 * Duration::from_millis(BLOBS_TENDED_MS);
+    let host =
+        Host::with(MemConsensus::new(), Default::default(), temporary(), |config| config.blobs_kept = kept).await;
+    let client = host.client().await;
+    let contents = [content(1), b"small".to_vec()];
+    let (manifest, opened) = workspace_of("run-1", &contents);
+    put(&client, chunks(&[&contents[..], &[manifest.clone(), content(3)]].concat())).await.expect("are kept");
+    submit_run(&client, opened, tasks(1)).await.expect("submits");
+    tokio::time::sleep(3 * kept).await;
+    let paths = [&manifest, &contents[0], &contents[1]].map(|blob| host.data().blob(&digest_of(blob)));
+    assert!(paths.iter().all(|path| path.exists()), "the run goes on: {:?}", files(&host.data()));
+    assert_eq!(files(&host.data()).len(), 3, "what is not of it has gone");
+    host.worker("w", 1, 64).await.work(Box::new(|_| Outcome::Passed), 1).await;
+    host.until("the archive", |state| state.run_by_id("run-1").is_some_and(|run| run.archived().is_some())).await;
+    tokio::time::sleep(2 * kept).await;
+    assert!(paths.iter().all(|path| !path.exists()), "nobody needs it any more");
+    assert_eq!(files(&host.data()).len(), 1, "the archive");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_hosts_the_workspace_of_a_run_that_goes_on_stays() {
+    let host = Host::new().await;
+    let client = host.client().await;
+    let contents = [b"one".to_vec(), b"two".to_vec()];
+    let (manifest, opened) = workspace_of("run-1", &contents);
+    put(&client, chunks(&[&contents[..], &[manifest.clone(), b"other".to_vec()]].concat())).await.expect("are kept");
+    submit_run(&client, opened, tasks(1)).await.expect("submits");
+    host.coordinator.shutdown().await;
+    let disk = std::sync::Arc::new(RealDisk);
+    let collect = || host.consensus.read(|state| collect_offline(state, disk.clone(), &host.data()));
+    assert_eq!(collect().map(|row| (row.removed, row.blobs)).expect("collects"), (1, 3));
+    std::fs::remove_file(host.data().blob(&digest_of(&manifest))).expect("ours");
+    let error = collect().expect_err("which files the run needs cannot be known");
+    assert!(error.to_string().contains(&digest_of(&manifest).to_string()), "{error}");
+    assert_eq!(files(&host.data()).len(), 2, "nothing is removed");
+}
+
+#[tokio::test]
+async fn many_small_blobs_in_one_request_are_all_kept_or_the_wrong_one_is_named() {
+    let host = Host::new().await;
+    let client = host.client().await;
+    let blobs: Vec<Vec<u8>> = (0..BLOB_BATCH_MAX + 300).map(|n| format!("blob {n}").into_bytes()).collect();
+    assert_eq!(put(&client, chunks(&blobs)).await.expect("are kept"), 1);
+    let digests: Vec<_> = blobs.iter().map(|blob| digest_of(blob)).collect();
+    assert_eq!(client.missing_blobs(&digests).await.expect("answers"), []);
+    assert!(get(&client, digests[BLOB_BATCH_MAX]).await.expect("is there") == blobs[BLOB_BATCH_MAX]);
+    let mut wrong = chunks(&[b"right".to_vec(), b"wrong".to_vec()]);
+    wrong[1].data = Bytes::from_static(b"other");
+    let error = put(&client, wrong).await.expect_err("refused");
+    assert_eq!(error.code(), Some(Code::InvalidArgument), "{error}");
+    assert!(error.to_string().contains(&digest_of(b"wrong").to_string()), "{error}");
+    assert_eq!(client.missing_blobs(&[digest_of(b"right")]).await.expect("answers").len(), 1, "all or none of a batch");
 }
 
 /// A process that hosts a coordinator for a moment never lives long enough to remove anything itself.

@@ -118,6 +118,7 @@ pub fn run_context(run: &Run) -> RunContext {
         env: options.env.clone(),
         runner: options.runner.clone(),
         groups_pinned: options.groups_pinned,
+        workspace: options.workspace.clone(),
     }
 }
 

@@ -6,7 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use muster_proto::v1::TestProgram;
+use muster_proto::v1::{KeyValue, TestProgram};
+use serde::Deserialize;
 use serde_json::json;
 
 /// Dialect of what stands for them.
@@ -36,6 +37,35 @@ pub fn describe(dir: &Path, program: &TestProgram) -> io::Result<()> {
     std::fs::rename(&new, &path)
 }
 
+/// All programs that `dir` describes.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn all(dir: &Path) -> io::Result<Vec<TestProgram>> {
+    let mut programs = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            let told: Told = serde_json::from_slice(&std::fs::read(&path)?).map_err(io::Error::other)?;
+            let env = told.env.into_iter().map(|(key, value)| KeyValue { key, value }).collect();
+            let Told { name, argv, cwd, dialect, .. } = told;
+            programs.push(TestProgram { name, argv, cwd, env, dialect, ..TestProgram::default() });
+        }
+    }
+    programs.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(programs)
+}
+
+/// A description.
+#[derive(Deserialize)]
+struct Told {
+    name: String,
+    argv: Vec<String>,
+    cwd: String,
+    env: Vec<(String, String)>,
+    dialect: String,
+}
+
 /// Where the program of this name is described.
 pub fn path(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{:016x}.json", xxhash_rust::xxh3::xxh3_64(name.as_bytes())))
@@ -56,5 +86,6 @@ mod tests {
         let told: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!((told["name"].as_str(), &told["env"]), (Some(&*program.name), &json!([["A", "b"]])));
         assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 1);
+        assert_eq!(all(dir.path()).expect("readable"), [program]);
     }
 }

@@ -22,6 +22,7 @@ pub mod programs;
 pub mod pytest;
 mod refused;
 mod split;
+pub mod workspace;
 
 /// What `RunnerSpec.plugin` says when muster's own runner is meant, which every worker has.
 pub const BATCH_PLUGIN: &str = "batch";

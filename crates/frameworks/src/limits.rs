@@ -85,6 +85,9 @@ pub const JUNIT_BYTES_MAX: usize = 64 << 20;
 /// Most elements, texts and comments of a JUnit file.
 pub const JUNIT_NODES_MAX: u32 = 4_000_000;
 
+/// Files that say what is to be prepared.
+pub const WORKSPACE_KEY_FILES_MAX: usize = 64;
+
 const _: () = {
     assert!(ADAPTER_BATCH_DEFAULT <= ADAPTER_BATCH_ITEMS_MAX && ADAPTER_BATCH_BYTES_MAX > TASK_ITEM_BYTES_MAX);
     // The beginning of a long line is enough to see what it is.

@@ -1,5 +1,7 @@
 //! Tests that programs hold: what a listing of cargo, of Go or of an adapter consists of, and its tasks.
 
+use std::path::PathBuf;
+
 use muster_proto::Message;
 use muster_proto::limits::{TASK_ITEM_BYTES_MAX, TASK_SPEC_BYTES_MAX};
 use muster_proto::v1::{CommandSpec, KeyValue, TaskSpec, TestProgram};
@@ -17,6 +19,8 @@ pub struct Listing {
     pub wholes: Vec<Whole>,
     /// Lines for people: what is not covered, and why.
     pub notices: Vec<String>,
+    /// Programs that were built: those with tests, and those that tests may start.
+    pub built: Vec<PathBuf>,
 }
 
 /// A test of a program.
@@ -128,7 +132,7 @@ mod tests {
             programs: vec![program],
             tests: vec![test("x::y"), test("\u{1b}")],
             wholes: vec![whole],
-            notices: Vec::new(),
+            ..Listing::default()
         };
         let tasks = tasks(&listing).expect("small");
         let named: Vec<_> = tasks.iter().map(|task| (task.name.as_str(), task.item.as_str(), task.group)).collect();

@@ -123,6 +123,11 @@ impl DataDir {
         self.root.join("plugins")
     }
 
+    /// What a worker keeps of the files of projects.
+    pub fn workspaces(&self) -> PathBuf {
+        self.root.join("workspaces")
+    }
+
     /// Files on their way to their place.
     pub fn tmp(&self) -> PathBuf {
         self.root.join("tmp")

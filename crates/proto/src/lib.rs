@@ -10,6 +10,7 @@ pub mod layout;
 pub mod limits;
 pub mod outcome;
 pub mod version;
+pub mod workspace;
 
 /// The generated messages of package `muster.v1`. Documented in the `.proto` files.
 #[allow(missing_docs, clippy::all, reason = "generated from the documented .proto files")]

@@ -47,11 +47,26 @@ pub const BLOB_BYTES_MAX: u64 = 1 << 30;
 pub const BLOB_UNUSED_MS_MIN: u64 = 600_000;
 /// Blobs asked for, or sent, in one request.
 pub const BLOBS_ASKED_MAX: usize = 8_192;
+/// Blobs that a worker asks for in one request.
+pub const BLOBS_FETCHED_MAX: usize = 512;
+/// Most files and links of a workspace.
+pub const WORKSPACE_FILES_MAX: usize = 200_000;
+/// Bytes of all files of a workspace.
+pub const WORKSPACE_BYTES_MAX: u64 = 8 << 30;
+/// Longest path of a file in a workspace, from its root on, and longest target of a link.
+pub const WORKSPACE_PATH_BYTES_MAX: usize = 4_000;
+/// Most trees of a workspace.
+pub const WORKSPACE_TREES_MAX: usize = 64;
+/// Largest encoded workspace.
+pub const WORKSPACE_ENCODED_BYTES_MAX: u64 = 64 << 20;
+/// Longest command that prepares a workspace.
+pub const WORKSPACE_PREPARE_BYTES_MAX: usize = 64 << 10;
 /// Parts of outputs that a worker is asked for at the same time: few, because they share a stream with its heartbeats.
 pub const OUTPUT_READS_MAX: usize = 4;
 
 const _: () = {
     assert!(BLOB_CHUNK_BYTES_MAX < MESSAGE_BYTES_MAX && BLOBS_ASKED_MAX * 64 < MESSAGE_BYTES_MAX);
+    assert!(BLOBS_FETCHED_MAX <= BLOBS_ASKED_MAX && WORKSPACE_ENCODED_BYTES_MAX <= BLOB_BYTES_MAX);
     assert!(ADD_TASKS_BYTES_MAX + TASK_SPEC_BYTES_MAX < MESSAGE_BYTES_MAX);
     assert!(OUTPUT_HEAD_BYTES_MAX + OUTPUT_TAIL_BYTES_MAX < TASK_SPEC_BYTES_MAX);
     assert!(TASK_NAME_BYTES_MAX < TASK_ITEM_BYTES_MAX && TASK_ITEM_BYTES_MAX < TASK_SPEC_BYTES_MAX);

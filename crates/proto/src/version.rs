@@ -11,6 +11,7 @@
 //! | spool | 1 | 0.1.0 | first |
 //! | data directory | 1 | 0.1.0 | first |
 //! | NDJSON reports | 1 | 0.1.0 | first |
+//! | workspace | 1 | 0.1.0 | first |
 
 /// Version of [`crate::v1::LogEntry`].
 pub const LOG_ENTRY_FORMAT: u32 = 1;
@@ -24,3 +25,5 @@ pub const SPOOL_FORMAT: u32 = 1;
 pub const DATA_DIR_FORMAT: u32 = 1;
 /// Version of NDJSON and JSON output.
 pub const REPORT_FORMAT: u32 = 1;
+/// Version of [`crate::v1::Workspace`].
+pub const WORKSPACE_FORMAT: u32 = 1;

@@ -32,6 +32,7 @@ mod session;
 mod signals;
 mod spool;
 mod uplink;
+mod workspace;
 
 use std::ffi::OsString;
 
@@ -73,6 +74,8 @@ pub struct WorkerConfig {
     pub keeper_command: Vec<OsString>,
     /// Program and first arguments of muster's own runner, such as `[current_exe, "runner"]`.
     pub runner_command: Vec<OsString>,
+    /// Bytes of files of workspaces that are kept for later ones.
+    pub cache_bytes: u64,
 }
 
 /// What the process around a worker asks of it.

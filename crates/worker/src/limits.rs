@@ -96,6 +96,33 @@ pub(crate) const RUNNER_BATCH_ITEM_BYTES_MAX: usize = 64 << 10;
 /// A batch whose tests are known to be over sooner than this is not divided: it would cost more starts than it gains.
 pub(crate) const RUNNER_BATCH_US_MIN: u64 = 20_000;
 
+/// Files of workspaces that a worker keeps for later ones, unless it is told otherwise.
+pub const WORKSPACE_CACHE_BYTES: u64 = 10 << 30;
+/// Bytes of a file that are copied at a time.
+pub(crate) const WORKSPACE_COPY_BYTES: usize = 256 << 10;
+/// Bytes of files asked for in one request, unless it is a single one.
+pub(crate) const WORKSPACE_FETCH_BYTES: u64 = 32 << 20;
+/// Times that files are asked for, of one coordinator after another, before they cannot be had.
+pub(crate) const WORKSPACE_FETCH_TRIES_MAX: u32 = 8;
+/// Wait before the second time; doubles.
+pub(crate) const WORKSPACE_FETCH_WAIT_MS: u64 = 50;
+/// How long a coordinator may give nothing of a file that it was asked for.
+pub(crate) const WORKSPACE_STALL_MS_MAX: u64 = 30_000;
+/// Parts of files between a connection and the disk.
+pub(crate) const WORKSPACE_CHUNKS_MAX: usize = 16;
+/// Times that damaged files are got again for one workspace.
+pub(crate) const WORKSPACE_ROUNDS_MAX: u32 = 3;
+/// How long a workspace that could not be made is not tried again.
+pub(crate) const WORKSPACE_FAILED_MS: u64 = 2_000;
+/// How long a command may take to prepare the files of a run.
+pub(crate) const PREPARE_MS_MAX: u64 = 1_800_000;
+/// What it printed last that is shown when it fails, and of git.
+pub(crate) const PREPARE_OUTPUT_BYTES_MAX: usize = 64 << 10;
+/// Results of such commands that are kept.
+pub(crate) const PREPARED_KEPT_MAX: usize = 8;
+/// How long git may take for one thing.
+pub(crate) const GIT_MS_MAX: u64 = 600_000;
+
 const _: () = {
     assert!(RUNNER_PROPERTIES_BYTES_MAX + 3 * muster_proto::limits::MESSAGE_TEXT_BYTES_MAX < SPOOL_RECORD_BYTES_MAX);
     assert!(RUNNER_FRAME_BYTES_MAX < RUNNER_BACKLOG_BYTES_MAX);

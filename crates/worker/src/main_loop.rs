@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::agent::Input;
@@ -18,6 +19,8 @@ use crate::limits::{KEPT_LOOK_MS, SHUTDOWN_MS_MAX, SLOTS_MAX};
 use crate::report::Composed;
 use crate::session::{End, Session};
 use crate::uplink::{LinkEvent, Uplink};
+use crate::workspace::Shop;
+use crate::workspace::held::Settled;
 use crate::{Control, WorkerConfig, clock};
 
 /// Everything that can happen to a worker.
@@ -26,6 +29,7 @@ enum Event {
     Keeper(io::Result<Vec<keeper_event::Kind>>),
     Composed(Result<Vec<Composed>, tokio::task::JoinError>),
     OutputRead(OutputPart),
+    Workspace(Box<Settled>),
     Look,
     Control(Control),
     Tick,
@@ -71,12 +75,13 @@ pub async fn run(
         return Err(WorkerError::Config("no coordinator to dial".into()));
     }
     let mut left = settle(&config).await?;
+    let shop = shop(&config, channels.clone()).await?;
     let mut uplink = Uplink::new(channels, config.bearer.clone());
     let stopping = Stopping { shutdown: Box::pin(shutdown), overdue_at: None };
     let looks = tokio::time::interval(Duration::from_millis(KEPT_LOOK_MS));
     let mut outside = Outside { stopping, control, control_closed: false, looks };
     loop {
-        let mut session = Session::new(&config, hello(&config)?, std::mem::take(&mut left));
+        let mut session = Session::new(&config, hello(&config)?, std::mem::take(&mut left), shop.clone());
         let ended = run_session(&mut session, &mut uplink, &mut outside).await;
         left = std::mem::take(&mut session.left);
         match ended {
@@ -105,6 +110,19 @@ async fn settle(config: &WorkerConfig) -> Result<LeftOvers, WorkerError> {
     let data = config.data.clone();
     match tokio::task::spawn_blocking(move || LeftOvers::settle(&data)).await {
         Ok(settled) => settled,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+/// Where files of runs are made, if this worker makes any: one in the process that submits works where they are.
+async fn shop(config: &WorkerConfig, channels: Vec<Channel>) -> Result<Option<Arc<Shop>>, WorkerError> {
+    if !config.own_data {
+        return Ok(None);
+    }
+    let (data, cache_bytes, bearer) = (config.data.clone(), config.cache_bytes, config.bearer.clone());
+    let path = data.workspaces();
+    match tokio::task::spawn_blocking(move || Shop::open(&data, cache_bytes, channels, bearer)).await {
+        Ok(opened) => opened.map(Some).map_err(|source| WorkerError::Directory { path, source }),
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }
@@ -144,6 +162,7 @@ async fn run_session<F: Future<Output = ()>>(
                 }
             }
             Event::OutputRead(part) => send_part(uplink, part),
+            Event::Workspace(settled) => session.workspace_settled(*settled),
             Event::Link(LinkEvent::Said(said)) => {
                 if let coordinator_message::Kind::Welcome(welcome) = &said {
                     session.cluster.clone_from(&welcome.cluster);
@@ -202,6 +221,13 @@ async fn next_event<F: Future<Output = ()>>(
     let keeper = &mut session.keeper;
     let composing = &mut session.composing;
     let outputs = &mut session.outputs;
+    let workspaces = &mut session.workspaces;
+    let settled = async {
+        match workspaces {
+            Some(workspaces) => workspaces.next().await,
+            None => std::future::pending().await,
+        }
+    };
     let keeper_events = async {
         match keeper {
             Some(keeper) => keeper.events().await,
@@ -250,6 +276,7 @@ async fn next_event<F: Future<Output = ()>>(
         event = uplink.next() => Event::Link(event),
         _ = looks.tick() => Event::Look,
         part = outputs.next() => Event::OutputRead(part),
+        settled = settled => Event::Workspace(Box::new(settled)),
         asked = control => Event::Control(asked),
         () = tick => Event::Tick,
     }

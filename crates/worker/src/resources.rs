@@ -7,7 +7,7 @@ use muster_proto::v1::{KeyValue, Resource};
 /// What a worker declares unless it is told otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Detected {
-    /// `os`, `arch`, `host`, `cpus`.
+    /// `os`, `arch`, `host`, `cpus`, `libc`.
     pub labels: Vec<KeyValue>,
     /// `memory_mib`, and `gpu` if there is one.
     pub resources: Vec<Resource>,
@@ -22,10 +22,23 @@ pub fn detect() -> Detected {
     let label = |key: &str, value: &str| KeyValue { key: key.into(), value: value.into() };
     let mut labels = vec![label("os", std::env::consts::OS), label("arch", std::env::consts::ARCH)];
     labels.push(label("cpus", &cpus.to_string()));
+    labels.extend(libc().map(|name| label("libc", name)));
     labels.extend(host.ok().filter(|name| !name.is_empty()).map(|name| label("host", &name)));
     let memory = memory_mib().map(|amount| Resource { name: "memory_mib".into(), amount });
     let gpus = Some(gpus()).filter(|count| *count > 0).map(|amount| Resource { name: "gpu".into(), amount });
     Detected { labels, resources: memory.into_iter().chain(gpus).collect(), cpus }
+}
+
+/// Whose loader is there: that of glibc, or of musl. A program that loads none runs with both.
+fn libc() -> Option<&'static str> {
+    let names = ["/lib64", "/lib"].into_iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten();
+    let names: Vec<String> = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    let has = |start: &str| names.iter().any(|name| name.starts_with(start));
+    match () {
+        () if has("ld-linux") => Some("gnu"),
+        () if has("ld-musl") => Some("musl"),
+        () => None,
+    }
 }
 
 /// The machine's memory, or what the control group allows if that is less.

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use muster_core::agent::{Action, Agent, Input};
 use muster_proto::v1::{
-    Acknowledge, EndRunners, Forget, KeeperExited, Lease, Prepare, RegisterWorker, Renew, RunContext, RunDrained,
-    RunnersEnded, Start, Stop, StopCause, keeper_event, keeper_request, worker_message,
+    Acknowledge, EndRunners, KeeperExited, Lease, Prepare, RegisterWorker, RunContext, RunnersEnded, Start, Stop,
+    StopCause, keeper_event, keeper_request, worker_message,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -25,7 +26,11 @@ use crate::outputs::OutputReads;
 use crate::report::{self, Composed};
 use crate::retention::Keep;
 use crate::uplink::Uplink;
+use crate::workspace::Shop;
+use crate::workspace::held::Workspaces;
 use crate::{Control, WorkerConfig, cgroup, clock, recover, spool};
+
+mod files;
 
 /// How a session ended.
 #[derive(Debug)]
@@ -61,10 +66,17 @@ pub(crate) struct Session<'a> {
     to_prepare: Vec<Prepare>,
     /// Who wants to know of the end of what was prepared, by run id.
     prepared: BTreeMap<String, oneshot::Sender<RunnersEnded>>,
+    /// Files of runs; `None` where all runs are in the directories that they were submitted in.
+    pub(crate) workspaces: Option<Workspaces>,
 }
 
 impl<'a> Session<'a> {
-    pub(crate) fn new(config: &'a WorkerConfig, hello: RegisterWorker, left: LeftOvers) -> Self {
+    pub(crate) fn new(
+        config: &'a WorkerConfig,
+        hello: RegisterWorker,
+        left: LeftOvers,
+        shop: Option<Arc<Shop>>,
+    ) -> Self {
         Self {
             config,
             keeper: None,
@@ -81,6 +93,7 @@ impl<'a> Session<'a> {
             grace_ms_max: 0,
             to_prepare: Vec::new(),
             prepared: BTreeMap::new(),
+            workspaces: shop.map(Workspaces::new),
         }
     }
 
@@ -109,23 +122,14 @@ impl<'a> Session<'a> {
                 Action::OpenSession { session } => self.open(session)?,
                 Action::EndSession { reason } => return Ok(Some(End::Over(reason))),
                 Action::Finished => return Ok(Some(End::Finished)),
-                Action::Drained { run } => self.request(keeper_request::Kind::Drained(RunDrained { run })),
-                Action::Learn(mut context) => {
-                    self.fill_in_plugin(&mut context);
-                    self.learned.learn(context.clone());
-                    self.request(keeper_request::Kind::Learn(context));
-                }
-                Action::Forget { run } => {
-                    self.learned.forget(run);
-                    self.request(keeper_request::Kind::Forget(Forget { run }));
-                }
-                Action::Start(lease) => self.start(lease),
+                Action::Drained { run } => self.drained(run),
+                Action::Learn(context) => self.learn(context),
+                Action::Forget { run } => self.forget(run),
+                Action::Start(lease) => self.start_with_files(lease),
                 Action::Stop { token, grace_ms, unstarted_only } => {
-                    self.request(keeper_request::Kind::Stop(Stop { token, grace_ms, unstarted_only }));
+                    self.stop(Stop { token, grace_ms, unstarted_only });
                 }
-                Action::Renew { until_ms } => {
-                    self.request(keeper_request::Kind::Renew(Renew { until_boottime_ms: until_ms }));
-                }
+                Action::Renew { until_ms } => self.renew(until_ms),
                 Action::Acknowledge { tokens } => self.acknowledge(tokens),
             }
         }
@@ -232,6 +236,13 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// The keeper is to know of a run.
+    fn tell_of(&mut self, mut context: RunContext) {
+        self.fill_in_plugin(&mut context);
+        self.learned.learn(context.clone());
+        self.request(keeper_request::Kind::Learn(context));
+    }
+
     fn start(&mut self, lease: Lease) {
         let task = lease.task.unwrap_or_default();
         let command = lease.command.unwrap_or_default();
@@ -296,6 +307,7 @@ impl<'a> Session<'a> {
             }
             keeper_event::Kind::Exited(exited) => self.ended(exited),
             keeper_event::Kind::RunnersEnded(ended) => {
+                self.runners_ended(&ended.run_id);
                 if let Some(asker) = self.prepared.remove(&ended.run_id) {
                     // It may not want to know any more.
                     let _ = asker.send(ended);
@@ -362,6 +374,7 @@ impl<'a> Session<'a> {
         }
         self.learn_from_spool(session);
         self.prepared.clear();
+        self.forget_waiting();
         self.feed(Input::KeeperLost { reason: reason.clone() });
         self.keeper_deaths += 1;
         if self.keeper_deaths > KEEPER_DEATHS_MAX {
@@ -387,6 +400,9 @@ impl<'a> Session<'a> {
             && let Err(error) = keeper.close().await
         {
             tracing::error!("cannot wait for the keeper: {error}");
+        }
+        if let Some(workspaces) = self.workspaces.take() {
+            workspaces.close().await;
         }
         if let Some(session) = self.agent.session() {
             let (spool, cookie) = (self.config.data.spool(session), self.cookie);

@@ -90,6 +90,9 @@ pub(crate) struct WorkerArgs {
     /// What tasks can ask for, beside what is detected; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) label: Vec<String>,
+    /// Files of projects that are kept for later runs, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = muster_worker::limits::WORKSPACE_CACHE_BYTES)]
+    pub(crate) cache_bytes: u64,
     /// What goes to standard error about what happens inside; MUSTER_LOG takes filters, too [default: warn]
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log_level: Option<LogLevel>,

@@ -7,6 +7,7 @@ pub(crate) mod needs;
 pub(crate) mod pytest;
 pub(crate) mod read;
 pub(crate) mod run;
+pub(crate) mod workspace;
 
 use std::path::PathBuf;
 

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 
 use super::needs::Need;
 use super::pytest::PytestArgs;
+use super::workspace::WorkspaceArgs;
 use crate::environment::{ALLOWED_BY_DEFAULT, EnvOption, SECRET_BY_DEFAULT};
 use crate::limits::SLOTS_MAX;
 use crate::report::duration;
@@ -45,6 +46,8 @@ pub(crate) struct RunArgs {
     pub(crate) pytest: PytestArgs,
     #[command(flatten)]
     pub(crate) policy: Policy,
+    #[command(flatten)]
+    pub(crate) workspace: WorkspaceArgs,
     #[command(flatten)]
     pub(crate) hosting: Hosting,
     #[command(flatten)]

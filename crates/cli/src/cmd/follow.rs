@@ -78,6 +78,11 @@ impl Early {
         });
     }
 
+    /// Where the run will be followed.
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// It was not needed.
     pub(crate) async fn leave(self) {
         self.session.leave().await;

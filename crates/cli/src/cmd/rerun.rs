@@ -6,13 +6,14 @@ use std::path::PathBuf;
 
 use muster_proto::v1::{ListTasksRequest, OpenRun, TaskSpec, Verdict};
 
-use super::follow::Follow;
-use super::submit::{Submission, client_name, new_run_id, submit, submit_and_follow};
+use super::follow::{Early, Follow};
+use super::submit::{Submission, client_name, follow_early, new_run_id, submit};
 use super::{Context, programs, pytest, resolve};
 use crate::args::RerunArgs;
 use crate::exit_code::{CommandResult, Failure, INCOMPLETE};
 use crate::host::Reader;
 use crate::report::Event;
+use crate::workspace::Plan;
 
 pub(crate) async fn rerun(context: &Context, args: &RerunArgs) -> CommandResult {
     let mut reader = Reader::open(&context.place).await?;
@@ -36,15 +37,22 @@ pub(crate) async fn rerun(context: &Context, args: &RerunArgs) -> CommandResult 
     options.description = what.clone();
     let headline = format!("{what} · {} of {} tasks", tasks.len(), run.ledger.unwrap_or_default().selected);
     let runner = options.runner.clone();
-    let open = OpenRun { run_id, client: client_name(), project: run.project, options: Some(options) };
-    let submission = match runner {
-        None => Submission { open, tasks, headline, fresh: true },
-        Some(spec) => match programs::Asked::of(&spec) {
-            Some(asked) => return built_again(context, args, asked, open, tasks, headline).await,
-            None => return pytest::rerun(context, args, open, tasks, headline).await,
-        },
+    let plan = Plan::again(&options, &context.place);
+    let Some(spec) = runner else {
+        let early = Early::new(context, &args.hosting);
+        if let Err(failure) = plan.carry_out(early.session(), &mut options, Vec::new()).await {
+            early.leave().await;
+            return Err(failure);
+        }
+        let open = OpenRun { run_id, client: client_name(), project: run.project, options: Some(options) };
+        let submission = Submission { open, tasks, headline, fresh: true };
+        return follow_early(context, early, &args.reports, submission).await;
     };
-    submit_and_follow(context, &args.hosting, &args.reports, submission).await
+    let open = OpenRun { run_id, client: client_name(), project: run.project, options: Some(options) };
+    match programs::Asked::of(&spec) {
+        Some(asked) => built_again(context, args, asked, open, tasks, headline).await,
+        None => pytest::rerun(context, args, open, tasks, headline).await,
+    }
 }
 
 /// Builds and lists anew, and runs of the tasks those that are still there. One that is not there any more has no result,
@@ -58,9 +66,13 @@ async fn built_again(
     headline: String,
 ) -> CommandResult {
     let mut options = open.options.take().unwrap_or_default();
+    let plan = Plan::again(&options, &context.place);
     let cwd = PathBuf::from(std::ffi::OsStr::from_bytes(&options.cwd));
     let framework = asked.framework.clone();
-    let selected = programs::select_all(&context.place, &cwd, asked, None).await?;
+    let selected = match plan.sends() {
+        true => programs::select_to_send(&context.place, &cwd, asked).await?,
+        false => programs::select_all(&context.place, &cwd, asked, None).await?,
+    };
     options.runner = selected.runner;
     let (tasks, gone) = programs::still_there(tasks, selected.tasks);
     let (missing, names) = (gone.len(), resolve::some(gone.into_iter()));
@@ -75,8 +87,9 @@ async fn built_again(
         follow.reporting.reports.tell(Event::Say(&format!("WARNING {line}")));
         follow.reporting.spoil(INCOMPLETE, line);
     }
-    let open = OpenRun { options: Some(options), ..open };
     follow.session.client().await?;
+    plan.carry_out(&follow.session, &mut options, selected.built).await?;
+    let open = OpenRun { options: Some(options), ..open };
     submit(follow, Submission { open, tasks, headline, fresh: true }).await
 }
 

@@ -16,13 +16,16 @@ use crate::exit_code::{CommandResult, Failure};
 use crate::host::Reader;
 use crate::limits::ENV_OPTIONS_MAX;
 use crate::out;
+use crate::workspace::{self, Plan};
 
 pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
     if args.env.len() > ENV_OPTIONS_MAX {
         return Err(Failure::usage(format!("{} --env options; {ENV_OPTIONS_MAX} at most", args.env.len())));
     }
     let early = Early::new(context, &args.hosting);
-    let mut selected = if args.what.cmds.is_some() || args.what.each.is_some() {
+    let commands = args.what.cmds.is_some() || args.what.each.is_some();
+    let plan = Plan::of(&args.workspace, &context.place, commands)?;
+    let mut selected = if commands {
         selection::select(&args)?
     } else {
         let (chosen, note) = framework::choose(&args, &context.place)?;
@@ -35,7 +38,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
                     "--isolate process is not for pytest, which would load the suite for each test; --group-by none shares least",
                 ));
             }
-            Chosen::Pytest => return pytest::run(context, &args).await,
+            Chosen::Pytest => return pytest::run(context, &args, plan).await,
             Chosen::Programs { framework, path, words } => (framework, path, words),
         };
         let isolate = args.isolate == Isolate::Process;
@@ -43,13 +46,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
         if args.run_id.is_none() {
             early.connect();
         }
-        let (place, held) = (&context.place, held(context, &args).await?);
-        let selected = match &held {
-            // It must be known whole, to be compared.
-            Some(run) => programs::select_all(place, &place.cwd, asked, runner_of(run)).await,
-            None => programs::select(place, &place.cwd, asked, None).await,
-        };
-        match selected {
+        match list_programs(context, &args, &plan, asked).await {
             Ok(selected) => selected,
             Err(failure) => {
                 early.leave().await;
@@ -58,25 +55,51 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
         }
     };
     Need::apply(&args.policy.needs, &mut selected.tasks);
+    if plan.sends() {
+        Need::apply(&workspace::needs::of(&selected.built), &mut selected.tasks);
+    }
     let mut options = selection::options(&args, &context.place, &selected.description);
     if let Some(runner) = &selected.runner {
         let env = environment::select_all(std::env::vars_os(), &args.env);
         options = programs::with_runner(options, runner.clone(), env);
     }
     let run_id = args.run_id.clone().unwrap_or_else(new_run_id);
-    let open =
+    let mut open =
         OpenRun { run_id, client: client_name(), project: context.place.project.clone(), options: Some(options) };
     if args.run_id.is_some() && context.place.may_hold_runs() {
         let mut reader = Reader::open(&context.place).await?;
         if let Some(held) = reader.find(&open.run_id).await? {
-            return again(context, &args, reader, held, open, selected).await;
+            return Box::pin(again(context, &args, reader, held, open, selected)).await;
         }
     }
-    let Selected { tasks, headline, more, .. } = selected;
+    let Selected { tasks, headline, more, built, .. } = selected;
+    if let Some(options) = &mut open.options
+        && let Err(failure) = plan.carry_out(early.session(), options, built).await
+    {
+        early.leave().await;
+        return Err(failure);
+    }
     let submission = Submission { open, tasks, headline, fresh: true };
     match more {
         Some(more) => follow_growing(context, early, &args.reports, submission, more).await,
         None => follow_early(context, early, &args.reports, submission).await,
+    }
+}
+
+/// Builds and lists what is in programs.
+async fn list_programs(
+    context: &Context,
+    args: &RunArgs,
+    plan: &Plan,
+    asked: programs::Asked,
+) -> Result<Selected, Failure> {
+    let place = &context.place;
+    match &held(context, args).await? {
+        // It must be known whole, to be compared.
+        Some(run) => programs::select_all(place, &place.cwd, asked, runner_of(run)).await,
+        // They are sent with the files.
+        None if plan.sends() => programs::select_to_send(place, &place.cwd, asked).await,
+        None => programs::select(place, &place.cwd, asked, None).await,
     }
 }
 

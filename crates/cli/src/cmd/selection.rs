@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use muster_frameworks::{Framework, ListError, command};
@@ -32,6 +32,8 @@ pub(crate) struct Selected {
     pub(crate) runner: Option<RunnerSpec>,
     /// More tasks, which become known while these run.
     pub(crate) more: Option<Growing>,
+    /// Programs that were built.
+    pub(crate) built: Vec<PathBuf>,
 }
 
 /// Lists the tasks that the arguments ask for.
@@ -59,7 +61,14 @@ pub(crate) fn select(args: &RunArgs) -> Result<Selected, Failure> {
     };
     let from = sanitise::line(&from);
     let headline = format!("commands · {} from {}", tasks.len(), console::truncate_str(&from, 40, "…"));
-    Ok(Selected { headline, description: sanitise::line(&description).into_owned(), tasks, runner: None, more: None })
+    Ok(Selected {
+        headline,
+        description: sanitise::line(&description).into_owned(),
+        tasks,
+        runner: None,
+        more: None,
+        built: Vec::new(),
+    })
 }
 
 fn list_failure(error: &ListError) -> Failure {

@@ -110,5 +110,6 @@ fn config(args: &WorkerArgs, name: &str, place: &Place) -> Result<WorkerConfig, 
         own_data: true,
         keeper_command: vec![program.clone().into_os_string(), OsString::from(KEEPER)],
         runner_command: vec![program.into_os_string(), OsString::from(RUNNER)],
+        cache_bytes: args.cache_bytes,
     })
 }

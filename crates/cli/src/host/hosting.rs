@@ -191,6 +191,7 @@ impl Worker {
             own_data: false,
             keeper_command: vec![program.clone().into_os_string(), OsString::from(KEEPER)],
             runner_command: vec![program.into_os_string(), OsString::from(RUNNER)],
+            cache_bytes: 0,
         };
         let (stop, stopped) = oneshot::channel();
         let (control, controlled) = mpsc::channel(CONTROL_MAX);

@@ -1,6 +1,6 @@
 //! Copies of blobs on other nodes: as many as a majority has, and getting what this node lacks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use futures::future::join_all;
 use muster_proto::blob::BlobDigest;
 use muster_proto::v1::{CollectBlobs, CollectedRow, GetBlob, MissingBlobs};
 use muster_raft::Member;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::Status;
 use tonic::transport::Channel;
@@ -29,6 +30,8 @@ pub(crate) struct Blobs {
     forwarder: Arc<Forwarder>,
     channels: Option<Arc<dyn Channels>>,
     node: String,
+    /// Files of workspaces that the state names, read before.
+    workspaces: Mutex<BTreeMap<BlobDigest, Arc<BTreeSet<BlobDigest>>>>,
 }
 
 impl Blobs {
@@ -39,7 +42,7 @@ impl Blobs {
         channels: Option<Arc<dyn Channels>>,
     ) -> Arc<Self> {
         let node = consensus.status().node;
-        Arc::new(Self { store, consensus, forwarder, channels, node })
+        Arc::new(Self { store, consensus, forwarder, channels, node, workspaces: Mutex::default() })
     }
 
     /// Has blobs of this node copied until a majority has them; gives the number of copies. What is under way then goes
@@ -104,7 +107,7 @@ impl Blobs {
             answer.map_err(|why| tracing::debug!(node = member.node.name, why, "cannot say which blobs it has")).ok()
         });
         for missing in join_all(asked).await.into_iter().flatten() {
-            let missing: std::collections::BTreeSet<_> = missing.into_iter().collect();
+            let missing: BTreeSet<_> = missing.into_iter().collect();
             let there = copies.iter_mut().filter(|(digest, _)| !missing.contains(digest));
             there.for_each(|(_, copies)| *copies += 1);
         }
@@ -162,12 +165,39 @@ impl Blobs {
         Err(Status::new(code, refused.join("; ")))
     }
 
-    /// As [`Blobs::obtain`], but what is here is not read.
-    pub(crate) async fn obtain_if_absent(self: &Arc<Self>, digest: BlobDigest) -> Result<(), Status> {
-        if self.others().is_empty() || self.missing_here(vec![digest]).await?.is_empty() {
-            return Ok(());
+    /// As [`Blobs::obtain`] of each, but what is here is not read.
+    pub(crate) async fn obtain_absent(self: &Arc<Self>, digests: Vec<BlobDigest>) -> Result<(), Status> {
+        for digest in self.missing_here(digests).await? {
+            self.obtain(digest).await?;
         }
-        self.obtain(digest).await
+        Ok(())
+    }
+
+    /// Whether there is no other node to ask.
+    pub(super) fn is_alone(&self) -> bool {
+        self.others().is_empty()
+    }
+
+    /// The files of a workspace; none when it is something else.
+    ///
+    /// # Errors
+    /// As of [`Blobs::obtain`].
+    pub(super) async fn workspace(self: &Arc<Self>, digest: BlobDigest) -> Result<Arc<BTreeSet<BlobDigest>>, Status> {
+        if let Some(known) = self.workspaces.lock().get(&digest) {
+            return Ok(Arc::clone(known));
+        }
+        self.obtain_absent(vec![digest]).await?;
+        let store = Arc::clone(&self.store);
+        let read = tokio::task::spawn_blocking(move || store.workspace(&digest)).await;
+        let bug = |_| Status::internal("a workspace was not read: this is a bug of muster");
+        let files = Arc::new(read.map_err(bug)?.map_err(|error| super::stream::status_of(&error))?);
+        self.workspaces.lock().insert(digest, Arc::clone(&files));
+        Ok(files)
+    }
+
+    /// No others are needed.
+    pub(super) fn forget_workspaces_but(&self, needed: &BTreeSet<BlobDigest>) {
+        self.workspaces.lock().retain(|digest, _| needed.contains(digest));
     }
 
     /// Has the other nodes remove what nothing refers to.

@@ -6,20 +6,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use muster_proto::blob::BlobDigest;
 use muster_proto::layout::DataDir;
-use muster_proto::limits::BLOB_CHUNK_BYTES_MAX;
+use muster_proto::limits::{BLOB_CHUNK_BYTES_MAX, WORKSPACE_ENCODED_BYTES_MAX};
+use muster_proto::{Bytes, workspace};
 use muster_raft::{Disk, write_atomically};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::limits::BLOBS_MAX;
+use crate::limits::{BLOB_WRITERS_MAX, BLOBS_MAX};
 
 /// Why a blob cannot be had from this node.
 #[derive(Debug, thiserror::Error)]
@@ -127,7 +128,7 @@ impl BlobStore {
         self.with_index(|_| ())?;
         let dir = self.data.blobs_incoming();
         self.disk.create_dir_all(&dir)?;
-        let unnamed = dir.join(self.incoming.fetch_add(1, Ordering::Relaxed).to_string());
+        let unnamed = self.unnamed();
         let mut digest = None;
         let bytes = write_atomically(self.disk.as_ref(), &unnamed, |file| {
             let mut hashing = Hashing { inner: file, sum: Sha256::new() };
@@ -150,6 +151,79 @@ impl BlobStore {
         fail::fail_point!("coordinator-blob-after-rename");
         self.with_index(|index| index.put(digest, bytes))?;
         Ok(digest)
+    }
+
+    /// Makes blobs of bytes that are in memory: all of them durable, or an error. Many small files at once cost a
+    /// fraction of what they cost one after another, since the disk is waited for by many at the same time. Blocks.
+    ///
+    /// # Errors
+    /// `InvalidData` when one is not the blob that was expected; or of the disk.
+    pub(crate) fn write_batch(&self, batch: &[(BlobDigest, Bytes)]) -> io::Result<()> {
+        self.with_index(|_| ())?;
+        for (expected, bytes) in batch {
+            let found = BlobDigest::from(<[u8; 32]>::from(Sha256::digest(bytes)));
+            if found != *expected {
+                let text = format!("what came as blob {expected} has digest {found}");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+        }
+        self.disk.create_dir_all(&self.data.blobs_incoming())?;
+        let firsts: BTreeSet<u8> = batch.iter().map(|(digest, _)| digest.bytes()[0]).collect();
+        for first in &firsts {
+            self.disk.create_dir_all(&self.data.blobs_of(*first))?;
+        }
+        self.disk.fsync_dir(&self.data.blobs())?;
+        let named: Vec<_> = batch.iter().map(|blob| (self.unnamed(), blob)).collect();
+        let written = side_by_side(&named, |(path, (_, bytes))| {
+            let mut file = self.disk.create(path)?;
+            file.write_all(bytes)?;
+            file.fsync()
+        });
+        if let Err(error) = written {
+            // The error to report is the one above; a leftover is removed at the next start.
+            named.iter().for_each(|(path, _)| drop(self.disk.remove(path)));
+            return Err(error);
+        }
+        fail::fail_point!("coordinator-blob-before-rename");
+        for (path, (digest, _)) in &named {
+            self.disk.rename(path, &self.data.blob(digest))?;
+        }
+        let firsts: Vec<u8> = firsts.into_iter().collect();
+        side_by_side(&firsts, |first| self.disk.fsync_dir(&self.data.blobs_of(*first)))?;
+        fail::fail_point!("coordinator-blob-after-rename");
+        self.with_index(|index| batch.iter().for_each(|(digest, bytes)| index.put(*digest, bytes.len() as u64)))
+    }
+
+    fn unnamed(&self) -> PathBuf {
+        self.data.blobs_incoming().join(self.incoming.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    /// The files of a workspace that is here; none when it is something else, which whoever needs it is told. Blocks.
+    ///
+    /// # Errors
+    /// See [`BlobError`].
+    pub(crate) fn workspace(&self, digest: &BlobDigest) -> Result<BTreeSet<BlobDigest>, BlobError> {
+        let mut bytes = Vec::new();
+        let mut fits = true;
+        self.read(digest, |all, chunk| {
+            fits = all <= WORKSPACE_ENCODED_BYTES_MAX;
+            if fits {
+                bytes.extend_from_slice(chunk);
+            }
+            Ok(())
+        })?;
+        let read = if fits {
+            workspace::decode(&bytes).map_err(|error| error.to_string())
+        } else {
+            Err("it is too large".into())
+        };
+        Ok(read.map_or_else(
+            |why| {
+                tracing::warn!(%digest, why, "a run names a workspace that is none");
+                BTreeSet::new()
+            },
+            |read| workspace::blobs(&read),
+        ))
     }
 
     /// Whether the blob is here, as far as can be said without reading all of it. Blocks.
@@ -273,6 +347,20 @@ impl BlobStore {
         }
         Ok(index)
     }
+}
+
+/// Does the same with all of them, several at a time. The first error is told, when all have come to their end.
+fn side_by_side<T: Sync>(all: &[T], each: impl Fn(&T) -> io::Result<()> + Sync) -> io::Result<()> {
+    let share = all.len().div_ceil(BLOB_WRITERS_MAX).max(1);
+    std::thread::scope(|scope| {
+        let each = &each;
+        let parts: Vec<_> = all.chunks(share).map(|part| scope.spawn(move || part.iter().try_for_each(each))).collect();
+        let ended: Vec<io::Result<()>> = parts
+            .into_iter()
+            .map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect();
+        ended.into_iter().collect()
+    })
 }
 
 impl Index {

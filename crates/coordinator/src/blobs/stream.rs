@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::store::{BlobError, BlobStore};
-use crate::limits::{BLOB_CHUNKS_MAX, BLOB_STALL_MS_MAX};
+use crate::limits::{BLOB_BATCH_BYTES, BLOB_BATCH_MAX, BLOB_CHUNKS_MAX, BLOB_STALL_MS_MAX};
 
 /// Blobs of this node as messages, one after another. The stream ends with an error at the first that cannot be read.
 pub(super) fn outgoing(
@@ -95,6 +95,7 @@ pub(super) async fn receive(
 ) -> Result<Received, Status> {
     let mut received = Received::default();
     let mut may_begin = Some(may_begin);
+    let mut batch = Batch::default();
     while let Some(first) = next(&mut chunks).await? {
         if let Some(may_begin) = may_begin.take() {
             may_begin(first.here)?;
@@ -103,9 +104,51 @@ pub(super) async fn receive(
         if received.digests.len() >= BLOBS_ASKED_MAX {
             return Err(Status::invalid_argument(format!("more than {BLOBS_ASKED_MAX} blobs in one request")));
         }
-        received.digests.push(receive_one(store, first, &mut chunks).await?);
+        let digest = BlobDigest::from_field(&first.digest);
+        let digest = digest.ok_or_else(|| Status::invalid_argument("the first chunk of a blob must say its digest"))?;
+        received.digests.push(digest);
+        if first.bytes == first.data.len() as u64 {
+            batch.add(store, digest, first.data).await?;
+        } else {
+            receive_one(store, digest, first, &mut chunks).await?;
+        }
     }
+    batch.keep(store).await?;
     Ok(received)
+}
+
+/// Blobs that came in one message each, until there are enough of them to be written together.
+#[derive(Default)]
+struct Batch {
+    blobs: Vec<(BlobDigest, Bytes)>,
+    bytes: usize,
+}
+
+impl Batch {
+    async fn add(&mut self, store: &Arc<BlobStore>, digest: BlobDigest, data: Bytes) -> Result<(), Status> {
+        self.bytes += data.len();
+        self.blobs.push((digest, data));
+        if self.blobs.len() < BLOB_BATCH_MAX && self.bytes < BLOB_BATCH_BYTES {
+            return Ok(());
+        }
+        self.keep(store).await
+    }
+
+    async fn keep(&mut self, store: &Arc<BlobStore>) -> Result<(), Status> {
+        let Self { blobs, bytes } = std::mem::take(self);
+        if blobs.is_empty() {
+            return Ok(());
+        }
+        let store = Arc::clone(store);
+        let writing = tokio::task::spawn_blocking(move || {
+            let _room = store.reserve(bytes as u64)?;
+            store.write_batch(&blobs)
+        });
+        match writing.await {
+            Ok(written) => written.map_err(|error| refused(&error)),
+            Err(_) => Err(Status::internal("blobs were not written: this is a bug of muster")),
+        }
+    }
 }
 
 async fn next(
@@ -123,11 +166,10 @@ async fn next(
 
 async fn receive_one(
     store: &Arc<BlobStore>,
+    digest: BlobDigest,
     first: BlobChunk,
     chunks: &mut (impl Stream<Item = Result<BlobChunk, Status>> + Unpin),
-) -> Result<BlobDigest, Status> {
-    let digest = BlobDigest::from_field(&first.digest);
-    let digest = digest.ok_or_else(|| Status::invalid_argument("the first chunk of a blob must say its digest"))?;
+) -> Result<(), Status> {
     let bytes = first.bytes;
     if bytes > BLOB_BYTES_MAX {
         return Err(Status::invalid_argument(format!("blob {digest} has {bytes} bytes; {BLOB_BYTES_MAX} at most")));
@@ -168,7 +210,7 @@ async fn receive_one(
     let written = writing.await;
     fed?;
     match written {
-        Ok(Ok(digest)) => Ok(digest),
+        Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(refused(&error)),
         Err(_) => Err(Status::internal("a blob was not written: this is a bug of muster")),
     }

@@ -13,7 +13,9 @@ use std::time::Duration;
 use muster_core::State;
 use muster_proto::blob::BlobDigest;
 use muster_proto::layout::DataDir;
+use muster_proto::limits::BLOBS_ASKED_MAX;
 use muster_proto::v1::CollectedRow;
+use muster_proto::v1::workspace_spec::Source;
 use muster_raft::Disk;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -40,11 +42,9 @@ pub(crate) async fn tend(shared: Arc<Shared>) {
 }
 
 async fn tend_once(shared: &Arc<Shared>) {
-    for digest in shared.read(referred) {
-        if let Err(status) = shared.blobs.obtain_if_absent(digest).await {
-            // It is tried again; whoever needs the blob meanwhile is told the same.
-            tracing::warn!(%digest, why = status.message(), "a blob that is needed is not on this node");
-        }
+    match referred(shared).await {
+        Ok(referred) => copy_missing(shared, referred.into_iter().collect()).await,
+        Err(why) => tracing::warn!(why, "it is not known which blobs are needed"),
     }
     match collect(shared, shared.config.blobs_kept).await {
         Ok(Removed { blobs: 0, .. }) => {}
@@ -53,17 +53,65 @@ async fn tend_once(shared: &Arc<Shared>) {
     }
 }
 
+/// Gets from other nodes what is needed and not here.
+async fn copy_missing(shared: &Arc<Shared>, needed: Vec<BlobDigest>) {
+    if shared.blobs.is_alone() {
+        return;
+    }
+    for some in needed.chunks(BLOBS_ASKED_MAX) {
+        let missing = match shared.blobs.missing_here(some.to_vec()).await {
+            Ok(missing) => missing,
+            Err(status) => {
+                tracing::warn!(why = status.message(), "it cannot be seen which blobs are on this node");
+                return;
+            }
+        };
+        for digest in missing {
+            if let Err(status) = shared.blobs.obtain(digest).await {
+                // It is tried again; whoever needs the blob meanwhile is told the same.
+                tracing::warn!(%digest, why = status.message(), "a blob that is needed is not on this node");
+            }
+        }
+    }
+}
+
 /// Removes what nothing refers to.
 pub(super) async fn collect(shared: &Arc<Shared>, age: Duration) -> Result<Removed, String> {
     shared.consensus.fresh().await?;
-    let (kept, store) = (shared.read(referred), Arc::clone(&shared.blobs.store));
+    let (kept, store) = (referred(shared).await?, Arc::clone(&shared.blobs.store));
     let removed = tokio::task::spawn_blocking(move || store.remove_unused(&kept, age)).await;
     removed.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
-/// The blobs that the state refers to: archives.
-fn referred(state: &State) -> BTreeSet<BlobDigest> {
-    state.runs().filter_map(|run| run.archived().and_then(BlobDigest::from_field)).collect()
+/// What the state itself names.
+struct Named {
+    archives: BTreeSet<BlobDigest>,
+    /// Of runs that may still need them; each names its files.
+    workspaces: BTreeSet<BlobDigest>,
+}
+
+fn named(state: &State) -> Named {
+    let archives = state.runs().filter_map(|run| run.archived().and_then(BlobDigest::from_field)).collect();
+    let live = state.runs().filter(|run| run.archived().is_none());
+    let sources = live.filter_map(|run| run.options().workspace.as_ref()?.source.as_ref());
+    let snapshot = |source: &Source| match source {
+        Source::Snapshot(digest) => BlobDigest::from_field(digest),
+        Source::Shared(_) | Source::Git(_) => None,
+    };
+    Named { archives, workspaces: sources.filter_map(snapshot).collect() }
+}
+
+/// The blobs that the state refers to: archives, workspaces of runs that go on, and their files.
+async fn referred(shared: &Arc<Shared>) -> Result<BTreeSet<BlobDigest>, String> {
+    let Named { archives: mut referred, workspaces } = shared.read(named);
+    for digest in &workspaces {
+        let files = shared.blobs.workspace(*digest).await;
+        let files = files.map_err(|status| format!("workspace {digest}: {}", status.message()))?;
+        referred.extend(files.iter());
+    }
+    shared.blobs.forget_workspaces_but(&workspaces);
+    referred.extend(workspaces);
+    Ok(referred)
 }
 
 /// What a node says of what it has removed.
@@ -88,6 +136,13 @@ pub(super) fn row(node: &str, removed: Result<Removed, String>) -> CollectedRow 
 /// Of the disk, with the name of the file.
 pub fn collect_offline(state: &State, disk: Arc<dyn Disk>, data: &DataDir) -> io::Result<CollectedRow> {
     let store = BlobStore::new(disk, data.clone(), BLOBS_BYTES_MAX);
-    let removed = store.remove_unused(&referred(state), Duration::ZERO)?;
+    let Named { archives: mut referred, workspaces } = named(state);
+    for digest in workspaces {
+        let files =
+            store.workspace(&digest).map_err(|error| io::Error::other(format!("workspace {digest}: {error}")))?;
+        referred.extend(files);
+        referred.insert(digest);
+    }
+    let removed = store.remove_unused(&referred, Duration::ZERO)?;
     Ok(row("local", Ok(removed)))
 }

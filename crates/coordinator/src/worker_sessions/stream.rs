@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use muster_proto::v1::worker_message::Kind;
-use muster_proto::v1::{LeftOver, RegisterWorker, WorkerMessage};
+use muster_proto::v1::{FetchBlobs, LeftOver, RegisterWorker, WorkerMessage};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::outbox::{Ends, Message, Outbox};
 use super::{Said, WorkerEvent};
+use crate::blobs::fetch::{Fetched, fetch};
 use crate::guard;
-use crate::limits::{CONNECTIONS_MAX, HELLO_MS_MAX, LEFT_OVERS_MAX};
+use crate::limits::{BLOB_DOWNLOADS_MAX, CONNECTIONS_MAX, HELLO_MS_MAX, LEFT_OVERS_MAX};
 use crate::main_loop::Event;
 use crate::shared::Shared;
 use crate::stubs::workers_server::Workers;
@@ -24,17 +25,26 @@ pub(crate) struct WorkersService {
     shared: Arc<Shared>,
     connections: Arc<Semaphore>,
     next_connection: AtomicU64,
+    downloads: Arc<Semaphore>,
 }
 
 impl WorkersService {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)), next_connection: AtomicU64::new(1) }
+        let places = |count| Arc::new(Semaphore::new(count));
+        let (connections, downloads) = (places(CONNECTIONS_MAX), places(BLOB_DOWNLOADS_MAX));
+        Self { shared, connections, next_connection: AtomicU64::new(1), downloads }
     }
 }
 
 #[tonic::async_trait]
 impl Workers for WorkersService {
     type SessionStream = ReceiverStream<Message>;
+    type FetchStream = Fetched;
+
+    async fn fetch(&self, request: Request<FetchBlobs>) -> Result<Response<Fetched>, Status> {
+        self.shared.check_open()?;
+        fetch(&self.shared, &self.downloads, request.into_inner()).await.map(Response::new)
+    }
 
     async fn session(
         &self,

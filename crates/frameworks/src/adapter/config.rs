@@ -17,6 +17,8 @@ use crate::limits::{
 };
 use crate::naming::printable;
 
+/// Tables of the file; the second is [`crate::workspace`]'s.
+const TABLES: [&str; 2] = ["adapters", "workspace"];
 const KEYS: [&str; 9] = ["batch", "cwd", "detect", "env", "list", "parse", "results", "run", "timeout"];
 
 /// The adapters of a `muster.toml`. An empty file has none, and so has one that is not there.
@@ -24,9 +26,14 @@ const KEYS: [&str; 9] = ["batch", "cwd", "detect", "env", "list", "parse", "resu
 /// # Errors
 /// See [`ConfigError`].
 pub fn read(path: &Path) -> Result<Vec<Adapter>, ConfigError> {
+    text(path)?.map_or_else(|| Ok(Vec::new()), |text| parse(path, &text))
+}
+
+/// The text of the file; `None` when it is not there.
+pub(crate) fn text(path: &Path) -> Result<Option<String>, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
     let file = match File::open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(unreadable)?,
     };
     let mut bytes = Vec::new();
@@ -35,7 +42,7 @@ pub fn read(path: &Path) -> Result<Vec<Adapter>, ConfigError> {
         return Err(ConfigError::TooLarge { path: path.to_owned() });
     }
     let not_toml = |problem: String| ConfigError::NotToml { path: path.to_owned(), problem };
-    parse(path, str::from_utf8(&bytes).map_err(|error| not_toml(error.to_string()))?)
+    String::from_utf8(bytes).map(Some).map_err(|error| not_toml(error.to_string()))
 }
 
 /// The adapters of such a text; `path` says where it stands, and is absolute.
@@ -45,7 +52,7 @@ pub fn read(path: &Path) -> Result<Vec<Adapter>, ConfigError> {
 pub fn parse(path: &Path, text: &str) -> Result<Vec<Adapter>, ConfigError> {
     let not_toml = |error: toml::de::Error| ConfigError::NotToml { path: path.to_owned(), problem: error.to_string() };
     let table: Table = text.parse().map_err(not_toml)?;
-    if let Some(name) = table.keys().find(|name| *name != "adapters") {
+    if let Some(name) = table.keys().find(|name| !TABLES.contains(&name.as_str())) {
         return Err(ConfigError::Unknown { path: path.to_owned(), name: printable(name.as_bytes()) });
     }
     let Some(adapters) = table.get("adapters") else { return Ok(Vec::new()) };

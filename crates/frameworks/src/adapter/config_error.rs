@@ -32,12 +32,22 @@ pub enum ConfigError {
         problem: String,
     },
     /// Something else than tables of adapters.
-    #[error("{}: `{name}` is not known: {CONFIG} has [adapters.NAME]", .path.display())]
+    #[error("{}: `{name}` is not known: {CONFIG} has [adapters.NAME] and [workspace]", .path.display())]
     Unknown {
         /// The file.
         path: PathBuf,
         /// What stands there.
         name: String,
+    },
+    /// A key of the table about workspaces.
+    #[error("{}: workspace.{key}: {problem}", .path.display())]
+    Workspace {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
     },
     /// An adapter, or what should be one.
     #[error("{}: adapters.{adapter}: {problem}", .path.display())]

@@ -105,7 +105,7 @@ pub fn list(adapter: &Adapter, asked: Asked<'_>) -> Result<Listing, ListingError
     let tests = names.into_iter().map(|name| Test { program: 0, name: name.to_owned(), group: 0 }).collect();
     let notices = said.lines().filter(|line| !line.trim().is_empty()).take(LISTING_LINES_MAX);
     let notices = notices.map(|line| format!("{}: {}", adapter.name, printable(line.as_bytes()))).collect();
-    Ok(Listing { programs: vec![program], tests, wholes: Vec::new(), notices })
+    Ok(Listing { programs: vec![program], tests, notices, ..Listing::default() })
 }
 
 /// What the command prints, and what it says besides.

@@ -65,6 +65,12 @@ pub fn read(line: &str) -> Option<(String, Artifact)> {
     Some((message.executable?, Artifact { package, manifest, kind, target: target.name }))
 }
 
+/// The program that a line says was built, whatever it is for.
+pub fn built(line: &str) -> Option<String> {
+    let message: Message = serde_json::from_str(line).ok()?;
+    message.executable.filter(|_| message.reason == "compiler-artifact")
+}
+
 /// The name in a package id: `path+file:///a/b#name@1.0.0`, `path+file:///a/name#1.0.0`, and, before cargo 1.77,
 /// `name 1.0.0 (path+file:///a/b)`.
 fn package_of(id: &str, manifest: &str) -> String {
@@ -99,6 +105,8 @@ mod tests {
         assert_eq!(read(&line.replace("compiler-artifact", "other")), None);
         assert_eq!(read(&line.replace("\"test\":true", "\"test\":false")), None, "nothing that cargo test runs");
         assert_eq!(read("running 3 tests"), None);
+        assert_eq!(built(&line.replace("\"test\":true", "\"test\":false")).as_deref(), Some("/t/test_buf-1"));
+        assert_eq!(built("running 3 tests"), None);
     }
 
     #[test]

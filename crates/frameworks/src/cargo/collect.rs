@@ -132,12 +132,12 @@ pub fn collect(request: &Request<'_>, tell: &mut dyn FnMut(&[u8])) -> Result<Lis
     if let Some(real) = std::env::var_os("RUSTDOC") {
         command.env(REAL_RUSTDOC_VARIABLE, real);
     }
-    let artifacts = run(command, tell)?;
+    let (artifacts, built) = run(command, tell)?;
     let starts = capture::noted(&notes).map_err(io_error)?;
     all_captured(&starts, &artifacts)?;
     let ours: Vec<&str> = OURS.into_iter().chain(runner_variables.iter().map(String::as_str)).collect();
     let assembly = Assembly { artifacts: &artifacts, user_runner: &user_runner, ours: &ours, isolate: request.isolate };
-    assembly.listing(&starts)
+    Ok(Listing { built, ..assembly.listing(&starts)? })
 }
 
 fn texts(words: &[OsString]) -> Result<Vec<String>, CargoError> {
@@ -176,21 +176,25 @@ enum Line {
 }
 
 /// Runs cargo to its end.
-fn run(mut command: Command, tell: &mut dyn FnMut(&[u8])) -> Result<Artifacts, CargoError> {
+fn run(mut command: Command, tell: &mut dyn FnMut(&[u8])) -> Result<(Artifacts, Vec<PathBuf>), CargoError> {
     let mut child = command.spawn().map_err(CargoError::Start)?;
     let (said, lines) = mpsc::sync_channel(100);
     relay(child.stdout.take(), said.clone(), Line::Message);
     relay(child.stderr.take(), said, Line::ForPeople);
-    let mut artifacts = BTreeMap::new();
+    let (mut artifacts, mut built) = (BTreeMap::new(), Vec::new());
     for line in lines {
         match line {
-            Line::Message(line) => artifacts.extend(artifacts::read(&String::from_utf8_lossy(&line))),
+            Line::Message(line) => {
+                let line = String::from_utf8_lossy(&line);
+                artifacts.extend(artifacts::read(&line));
+                built.extend(artifacts::built(&line).map(PathBuf::from));
+            }
             Line::ForPeople(line) if is_of_interest(&line) => tell(&line),
             Line::ForPeople(_) => {}
         }
     }
     let status = child.wait().map_err(CargoError::Start)?;
-    if status.success() { Ok(artifacts) } else { Err(CargoError::Build(status)) }
+    if status.success() { Ok((artifacts, built)) } else { Err(CargoError::Build(status)) }
 }
 
 fn relay<R: Read + Send + 'static>(from: Option<R>, said: mpsc::SyncSender<Line>, line: fn(Vec<u8>) -> Line) {

@@ -38,6 +38,12 @@ struct Service {
 
 #[tonic::async_trait]
 impl rpc::workers_server::Workers for Service {
+    type FetchStream = tokio_stream::Empty<Result<muster_proto::v1::BlobChunk, Status>>;
+
+    async fn fetch(&self, _: Request<muster_proto::v1::FetchBlobs>) -> Result<Response<Self::FetchStream>, Status> {
+        Err(Status::not_found("there are no blobs here"))
+    }
+
     type SessionStream = ReceiverStream<Result<CoordinatorMessage, Status>>;
 
     async fn session(
@@ -87,6 +93,7 @@ impl Coordinator {
             own_data: false,
             keeper_command: vec![support::keeper_program().into()],
             runner_command: Vec::new(),
+            cache_bytes: 0,
         };
         let channel: Channel = Endpoint::from_shared(format!("http://{address}")).expect("an address").connect_lazy();
         let (shutdown, stopped) = oneshot::channel::<()>();

@@ -118,7 +118,17 @@ impl Load {
         let failed = |error| Failure::cluster(format!("`muster run` cannot be started: {error}"));
         let program = std::env::current_exe().map_err(failed)?;
         let mut command = Command::new(program);
-        command.args(["run", "--cluster", &roster.addresses(), "--cmds", "commands", "--run-id", &self.id]);
+        command.args([
+            "run",
+            "--cluster",
+            &roster.addresses(),
+            "--cmds",
+            "commands",
+            "--run-id",
+            &self.id,
+            "--workspace",
+            "none",
+        ]);
         command.args(["--output", "json"]).current_dir(&self.dir).stdin(Stdio::null()).kill_on_drop(true);
         command.env_remove("MUSTER_CLUSTER").env_remove("MUSTER_DATA_DIR");
         command.stdout(File::create(self.output()).map_err(failed)?);

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use muster_frameworks::programs::{self, Listing};
-use muster_frameworks::{BATCH_PLUGIN, Framework};
+use muster_frameworks::{BATCH_PLUGIN, Framework, described};
 use muster_proto::Bytes;
 use muster_proto::v1::{EnvVar, RunOptions, RunnerSpec, TaskSpec, TestProgram};
 
@@ -94,7 +94,7 @@ pub(super) async fn select(
         let tasks = growing.first().await?.ok_or_else(|| nothing_in(&asked))?;
         let headline = format!("{} · tests run as soon as their package is built", asked.framework);
         let (description, runner) = (asked.description(), Some(runner(&asked, vec![program])));
-        return Ok(Selected { tasks, headline, description, runner, more: Some(growing) });
+        return Ok(Selected { tasks, headline, description, runner, more: Some(growing), built: Vec::new() });
     }
     let (cwd, of_task) = (cwd.to_owned(), asked.clone());
     let listed = tokio::task::spawn_blocking(move || list(&cwd, &of_task)).await;
@@ -108,7 +108,7 @@ pub(super) async fn select(
     }
     let headline = headline(&asked.framework, &listing, began.elapsed().as_secs_f64());
     let runner = Some(runner(&asked, listing.programs));
-    Ok(Selected { tasks, headline, description: asked.description(), runner, more: None })
+    Ok(Selected { tasks, headline, description: asked.description(), runner, more: None, built: listing.built })
 }
 
 /// The same, and all tests at once.
@@ -127,6 +127,25 @@ pub(super) async fn select_all(
         selected.tasks.extend(growing.rest().await?);
         let (tests, seconds) = (counted(selected.tasks.len(), "test"), began.elapsed().as_secs_f64());
         selected.headline = format!("{framework} · {tests} listed in {seconds:.2} s");
+    }
+    Ok(selected)
+}
+
+/// The same for a run whose programs are sent to other machines: they are all named.
+///
+/// # Errors
+/// As of [`select`].
+pub(super) async fn select_to_send(place: &Place, cwd: &Path, asked: Asked) -> Result<Selected, Failure> {
+    let mut selected = select_all(place, cwd, asked, None).await?;
+    let Some(runner) = &mut selected.runner else { return Ok(selected) };
+    let stand_in = |program: &TestProgram| program.dialect == described::DIALECT;
+    let Some(at) = runner.programs.iter().position(stand_in) else { return Ok(selected) };
+    let TestProgram { argv, alone, together, .. } = runner.programs.remove(at);
+    for dir in argv.iter().map(Path::new) {
+        let all = described::all(dir).map_err(|error| failed(&format!("{}: {error}", dir.display())))?;
+        let built = all.iter().filter_map(|program| program.argv.first().map(PathBuf::from));
+        selected.built.extend(built.filter(|path| path.starts_with(dir)));
+        runner.programs.extend(all.into_iter().map(|program| TestProgram { alone, together, ..program }));
     }
     Ok(selected)
 }

@@ -16,6 +16,7 @@ use super::verdict;
 use crate::args::RerunArgs;
 use crate::exit_code::{CommandResult, Failure, INCOMPLETE};
 use crate::report::{Event, sanitise};
+use crate::workspace::Plan;
 
 /// Runs `tasks`, which are of an earlier run, under the options of `open`.
 pub(crate) async fn rerun(
@@ -37,16 +38,18 @@ pub(crate) async fn rerun(
 
 async fn prepare(
     follow: &mut Follow<'_>,
-    open: OpenRun,
+    mut open: OpenRun,
     tasks: Vec<TaskSpec>,
     headline: String,
 ) -> Result<Submission, Failure> {
     follow.session.client().await?;
-    let options = open.options.clone().unwrap_or_default();
+    let mut options = open.options.clone().unwrap_or_default();
     let Collected { listing, took } = collect(follow, context_of(&open.run_id, &options)).await?;
     let forks = options.runner.as_ref().is_some_and(|spec| spec.fork);
     let done = verdict::judge(&listing, forks, &mut follow.reporting.reports)?;
     follow.reporting.junit_unless_told(&listing.header.junitxml)?;
+    Plan::again(&options, &follow.context.place).carry_out(&follow.session, &mut options, Vec::new()).await?;
+    open.options = Some(options);
     let (tasks, missing) = still_there(tasks, &listing);
     let gone = missing.len();
     let names = some(missing.into_iter());

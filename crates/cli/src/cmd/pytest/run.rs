@@ -13,6 +13,7 @@ use crate::args::RunArgs;
 use crate::args::needs::Need;
 use crate::exit_code::{CommandResult, Failure};
 use crate::host::Reader;
+use crate::workspace::Plan;
 
 /// What was asked for.
 struct Asked {
@@ -24,9 +25,11 @@ struct Asked {
     held: Option<RunSummary>,
     /// What its tasks need of a worker.
     needs: Vec<Need>,
+    /// How its files get to the workers.
+    plan: Plan,
 }
 
-pub(crate) async fn run(context: &Context, args: &RunArgs) -> CommandResult {
+pub(crate) async fn run(context: &Context, args: &RunArgs, plan: Plan) -> CommandResult {
     let found = suite::find(args, &context.place)?;
     let options = suite::options(args, &context.place, &found);
     let run_id = args.run_id.clone().unwrap_or_else(new_run_id);
@@ -40,7 +43,7 @@ pub(crate) async fn run(context: &Context, args: &RunArgs) -> CommandResult {
     let mut follow = Follow::begin(context, &args.hosting, &args.reports, &run_id, held.is_none())?;
     let called = suite::called(&found.interpreter, &context.place.root);
     let asked =
-        Asked { called, options, group_by: args.pytest.group_by.into(), held, needs: args.policy.needs.clone() };
+        Asked { called, options, group_by: args.pytest.group_by.into(), held, needs: args.policy.needs.clone(), plan };
     match prepare(&mut follow, asked).await {
         Ok(submission) => submit(follow, submission).await,
         Err(failure) => {
@@ -74,7 +77,7 @@ fn refuse_other_options(held: &RunSummary, asked: &RunOptions) -> Result<(), Fai
 
 /// Hosts or joins, lists, and makes a run of the list.
 async fn prepare(follow: &mut Follow<'_>, asked: Asked) -> Result<Submission, Failure> {
-    let Asked { called, mut options, group_by, held, needs } = asked;
+    let Asked { called, mut options, group_by, held, needs, plan } = asked;
     follow.session.client().await?;
     // A run that goes on keeps the environment that it was opened with.
     let env = held.as_ref().and_then(|run| run.options.as_ref()).map(|options| options.env.clone());
@@ -90,6 +93,9 @@ async fn prepare(follow: &mut Follow<'_>, asked: Asked) -> Result<Submission, Fa
     options.groups_pinned = group_by.is_pinned();
     let mut tasks = pytest::tasks(&listing.items, group_by).map_err(|error| Failure::collect(error.to_string()))?;
     Need::apply(&needs, &mut tasks);
+    if held.is_none() {
+        plan.carry_out(&follow.session, &mut options, Vec::new()).await?;
+    }
     let mut headline = format!("{called} · {}", verdict::collected(&listing, &done, took));
     let (place, run_id) = (&follow.context.place, follow.run_id.clone());
     let mut open = OpenRun { run_id, client: client_name(), project: place.project.clone(), options: Some(options) };
@@ -111,6 +117,7 @@ pub(super) fn context_of(run_id: &str, options: &RunOptions) -> RunContext {
         env: options.env.clone(),
         runner: options.runner.clone(),
         groups_pinned: options.groups_pinned,
+        workspace: None,
     }
 }
 
