@@ -29,6 +29,8 @@ pub const INTERPRETER_OUTPUT_BYTES_MAX: u64 = 64 << 10;
 pub const LIST_ANSWER_MAX: Duration = Duration::from_secs(120);
 /// Bytes read of such a list.
 pub const LIST_BYTES_MAX: u64 = 256 << 20;
+/// How long Go may take to end when it is told to.
+pub const STOP_GRACE: Duration = Duration::from_secs(5);
 /// A Go test program that takes longer to start than this, with its `TestMain`, is started as seldom as can be.
 pub const GO_START_CHEAP_MAX: Duration = Duration::from_millis(50);
 

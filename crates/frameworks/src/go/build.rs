@@ -4,12 +4,13 @@ use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::arguments::Arguments;
 use super::collect::{GoError, Request};
-use crate::limits::{LIST_ANSWER_MAX, LIST_BYTES_MAX};
+use crate::limits::{LIST_ANSWER_MAX, LIST_BYTES_MAX, STOP_GRACE};
 use crate::process;
 
 /// Since this minor version a program can mark the lines that are its own.
@@ -30,7 +31,17 @@ impl Stop {
     pub fn stop(&self) {
         let mut stopping = self.lock();
         stopping.asked = true;
-        interrupt(&stopping);
+        self.end(&stopping);
+    }
+
+    /// As Ctrl-C would; and for good, if that is ignored, as by what a shell has started in the background.
+    fn end(&self, stopping: &Stopping) {
+        signal(stopping, Signal::INT);
+        let late = self.clone();
+        thread::spawn(move || {
+            thread::sleep(STOP_GRACE);
+            signal(&late.lock(), Signal::KILL);
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, Stopping> {
@@ -41,16 +52,15 @@ impl Stop {
         let mut stopping = self.lock();
         stopping.go = Some(go);
         if stopping.asked {
-            interrupt(&stopping);
+            self.end(&stopping);
         }
     }
 }
 
-/// As Ctrl-C would.
-fn interrupt(stopping: &Stopping) {
+fn signal(stopping: &Stopping, signal: Signal) {
     if let Some(go) = &stopping.go {
         // It has not been waited for, so the number is its own; it may have ended.
-        let _ = kill_process(Pid::from_child(go), Signal::INT);
+        let _ = kill_process(Pid::from_child(go), signal);
     }
 }
 

@@ -98,7 +98,15 @@ impl DispatchBench {
         let (mut rates, mut walls) = (Vec::new(), Vec::new());
         for _ in 0..self.trials {
             let mut command = Command::new(std::env::current_exe().context("where is this program?")?);
-            command.args(["run", "--framework", "noop", "--cluster", &nodes.addresses().join(",")]);
+            command.args([
+                "run",
+                "--framework",
+                "noop",
+                "--workspace",
+                "none",
+                "--cluster",
+                &nodes.addresses().join(","),
+            ]);
             command.current_dir(&project).stdin(Stdio::null());
             let begun = Instant::now();
             let done = command.output().context("cannot start muster run")?;
