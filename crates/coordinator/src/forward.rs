@@ -18,6 +18,7 @@ use tonic::codegen::{Service, http};
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 
+use crate::consensus::Leadership;
 use crate::limits::{CHANNELS_MAX, FORWARD_WAIT_MS_MAX};
 use crate::shared::Shared;
 
@@ -66,7 +67,9 @@ impl Forwarder {
     /// Who leads now, or will in a moment.
     pub(crate) async fn answerer(&self, shared: &Shared, was_forwarded: bool) -> Result<Answerer, Status> {
         let mut leadership = shared.leadership();
-        let known = leadership.wait_for(|now| now.is_leader || (now.leader.is_some() && !was_forwarded));
+        // Elected a moment ago, this node waits until it can act as the leader.
+        let other = |now: &Leadership| now.leader.as_ref().is_some_and(|leader| leader.name != shared.node);
+        let known = leadership.wait_for(|now| now.is_leader || other(now));
         let known = tokio::time::timeout(Duration::from_millis(FORWARD_WAIT_MS_MAX), known);
         let leader = tokio::select! {
             biased;
@@ -77,13 +80,17 @@ impl Forwarder {
                 Ok(Err(_)) | Err(_) => None,
             },
         };
-        let Some(leader) = leader else {
-            let term = shared.leadership().borrow().term;
-            let nor_others = if was_forwarded { "" } else { ", and no other one is known to" };
-            let text = format!("this node does not lead in term {term}{nor_others}");
-            return Err(retryable(Status::unavailable(format!("{text}: ask again, or another node"))));
+        let term = shared.leadership().borrow().term;
+        let why = match leader {
+            Some(leader) if !was_forwarded => {
+                return self.channel(shared.config.channels.as_ref(), &leader.address).map(Answerer::There);
+            }
+            // Whoever passed the request on knows that, too, or will in a moment: it asks there.
+            Some(leader) => format!("{} does", leader.name),
+            None => "no other one is known to".to_owned(),
         };
-        self.channel(shared.config.channels.as_ref(), &leader.address).map(Answerer::There)
+        let text = format!("this node does not lead in term {term}, and {why}: ask again, or another node");
+        Err(retryable(Status::unavailable(text)))
     }
 
     /// The channel to the coordinator at an address.

@@ -1,5 +1,7 @@
 //! Several coordinators in one process, over TCP.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

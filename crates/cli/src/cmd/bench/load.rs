@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;
 use muster_client::{Access, Client};
-use muster_proto::v1::{AddTasks, CancelRun, CommandSpec, ListTasksRequest, OpenRun, RunOptions, TaskSpec};
+use muster_proto::v1::{AddTasks, CancelRun, CommandSpec, ListTasksRequest, OpenRun, RunOptions, SealRun, TaskSpec};
 
 /// Requests at once that share a connection.
 const REQUESTS_A_CONNECTION: usize = 16;
@@ -175,6 +175,8 @@ impl Requester for Caller {
         if passing && !self.run_id.is_empty() {
             let cancel = CancelRun { run_id: self.run_id.clone(), ..CancelRun::default() };
             self.client.cancel(cancel).await.context("a run cannot be cancelled")?;
+            let seal = SealRun { run_id: self.run_id.clone(), tasks: self.added, ..SealRun::default() };
+            self.client.seal(seal).await.context("a run cannot be sealed")?;
         }
         self.run += 1;
         self.run_id = format!("{}-{}", self.name, self.run);

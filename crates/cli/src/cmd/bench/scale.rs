@@ -22,7 +22,7 @@ const CHUNK_TASKS: u32 = 500;
 /// Runs that hold the tasks.
 const RUNS: u32 = 8;
 /// Time from one write to the next.
-const WRITE_EVERY: Duration = Duration::from_millis(5);
+const WRITE_EVERY: Duration = Duration::from_millis(2);
 /// Runs that are written to in turns.
 const LANES: u32 = 100;
 /// How long writes are measured without a snapshot.
