@@ -46,14 +46,14 @@ proptest! {
             let applied = machine.apply(batch);
             if let Some(other) = &mut other {
                 let (at, entry) = machine.log.last().expect("just applied");
-                prop_assert_eq!(&other.apply(*at, entry), &applied, "entry {}", at.index);
+                prop_assert_eq!(&other.apply(*at, entry.clone()), &applied, "entry {}", at.index);
             }
         }
         let other = other.expect("the cut is within the history");
         prop_assert_eq!(other.checksum(), machine.state.checksum());
         prop_assert_eq!(invariants::check(&other), Ok(()));
         let mut straight = State::new();
-        machine.log.iter().for_each(|(at, entry)| drop(straight.apply(*at, entry)));
+        machine.log.iter().for_each(|(at, entry)| drop(straight.apply(*at, entry.clone())));
         prop_assert_eq!(straight.checksum(), machine.state.checksum());
     }
 
@@ -72,7 +72,7 @@ proptest! {
                 ..LogEntry::default()
             };
             let at = LogPosition { index: machine.at.index + 1, ..machine.at };
-            let applied = restored(&machine.state).apply(at, &entry);
+            let applied = restored(&machine.state).apply(at, entry.clone());
             prop_assert_eq!(&applied.replies[0], &Ok(Reply::LeasesGranted { granted: all, refused: 0 }));
         }
     }
@@ -183,7 +183,7 @@ fn submitted<'a>(chunks: impl Iterator<Item = &'a AddTasks>) -> State {
     let mut apply = |kind: Kind| {
         let at = LogPosition { term: 1, index: state.applied().index + 1 };
         let entry = LogEntry { commands: vec![Command { kind: Some(kind) }], ..LogEntry::default() };
-        state.apply(at, &entry).replies.remove(0)
+        state.apply(at, entry.clone()).replies.remove(0)
     };
     let options = Some(RunOptions::default());
     apply(Kind::OpenRun(OpenRun { run_id: "r".into(), options, ..OpenRun::default() })).expect("opened");

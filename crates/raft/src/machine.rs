@@ -24,7 +24,7 @@ impl Machine {
             Payload::Blank => Applied::default(),
             Payload::Normal(data) => {
                 let commands = decode(entry.log_id.index(), &data.0)?;
-                self.state.apply(position(&entry.log_id), &commands)
+                self.state.apply(position(&entry.log_id), commands)
             }
             Payload::Membership(membership) => {
                 self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());

@@ -123,7 +123,7 @@ mod tests {
         };
         let command = Command { kind: Some(Kind::RegisterWorker(worker)) };
         let mut state = State::new();
-        state.apply(LogPosition { term: 1, index: 1 }, &LogEntry { commands: vec![command], ..Default::default() });
+        state.apply(LogPosition { term: 1, index: 1 }, LogEntry { commands: vec![command], ..Default::default() });
         state
     }
 

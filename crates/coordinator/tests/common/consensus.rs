@@ -90,7 +90,7 @@ impl MemConsensus {
     fn apply(&self, entry: LogEntry) -> (LogPosition, Applied) {
         let mut state = self.0.state.write();
         let at = LogPosition { term: self.0.leadership.borrow().term, index: state.applied().index + 1 };
-        let applied = state.apply(at, &entry);
+        let applied = state.apply(at, entry.clone());
         drop(state);
         self.0.entries.lock().push(entry);
         self.0.applied.send_replace(at.index);

@@ -16,7 +16,7 @@ use crate::state::index::name_digest;
 use crate::state::{Run, State, Task};
 
 impl State {
-    pub(super) fn add_tasks(&mut self, context: &mut Context, command: &AddTasks) -> Answer {
+    pub(super) fn add_tasks(&mut self, context: &mut Context, command: AddTasks) -> Answer {
         let key = self.run_key(&command.run_id)?;
         let digest = xxhash_rust::xxh3::xxh3_128(&command.encode_to_vec());
         let run = self.run(key).expect("has a key");
@@ -25,8 +25,8 @@ impl State {
         }
         check_sequence(run, command.seq)?;
         let names = self.check_tasks(run, &command.tasks)?;
-        self.index.names.entry(key).or_default().extend(names);
-        for spec in &command.tasks {
+        self.index.names.entry(key).or_default().extend(&names);
+        for spec in command.tasks {
             self.add_task(context, key, spec);
         }
         let run = self.run_mut(key).expect("has a key");
@@ -34,11 +34,11 @@ impl State {
         Ok(Reply::TasksAdded { tasks: run.task_count() })
     }
 
-    fn add_task(&mut self, context: &mut Context, key: u64, spec: &TaskSpec) {
+    fn add_task(&mut self, context: &mut Context, key: u64, spec: TaskSpec) {
         let run = self.stored.runs.get(&key).expect("has a key");
         let at = TaskRef::at(key, run.task_count());
         let known = self.stored.history.get(history::key(&run.project, &spec.name));
-        let task = Task::new(spec.clone(), known.map_or(0, |stat| stat.mean_us));
+        let task = Task::new(spec, known.map_or(0, |stat| stat.mean_us));
         self.index.add(at, &task);
         let results = task.after.iter().filter_map(|before| run.task(*before).and_then(Task::result));
         let passed = results.clone().filter(|result| super::ending::lets_dependents_start(*result)).count();
@@ -65,7 +65,7 @@ impl State {
     }
 
     /// Checks all tasks of a chunk before any of them is added; gives the digests of their names.
-    fn check_tasks(&self, run: &Run, tasks: &[TaskSpec]) -> Result<BTreeSet<u128>, Refusal> {
+    fn check_tasks(&self, run: &Run, tasks: &[TaskSpec]) -> Result<Vec<u128>, Refusal> {
         let first = run.task_count();
         let room = u64::from(RUN_TASKS_MAX - first).min(TASKS_LIVE_MAX.saturating_sub(self.index.live_tasks));
         if tasks.len() as u64 > room {
@@ -75,16 +75,24 @@ impl State {
                 "run {id:?} holds {first} tasks; {asked} more are above the limit, {room} fit"
             )));
         }
-        let known = self.index.names.get(&run.key);
-        let mut names = BTreeSet::new();
         for (index, spec) in (first..).zip(tasks) {
             check_task(run, index, spec)?;
-            let digest = name_digest(&spec.name);
-            if known.is_some_and(|known| known.contains(&digest)) || !names.insert(digest) {
-                return Err(Refusal::Invalid(format!("run {:?} has two tasks named {:?}", run.id(), spec.name)));
-            }
         }
-        Ok(names)
+        let digests: Vec<u128> = tasks.iter().map(|spec| name_digest(&spec.name)).collect();
+        let mut sorted = digests.clone();
+        sorted.sort_unstable();
+        let twice = sorted.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0]);
+        let known = self.index.names.get(&run.key);
+        let known = known.and_then(|known| digests.iter().copied().find(|digest| known.contains(*digest)));
+        if let Some(digest) = twice.or(known) {
+            let named = digests.iter().position(|other| *other == digest).map(|at| &tasks[at].name);
+            return Err(Refusal::Invalid(format!(
+                "run {:?} has two tasks named {:?}",
+                run.id(),
+                named.expect("is among them")
+            )));
+        }
+        Ok(digests)
     }
 }
 

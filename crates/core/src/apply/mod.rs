@@ -33,32 +33,32 @@ type Answer = Result<Reply, Refusal>;
 impl State {
     /// Applies one entry. The same entries in the same order give the same state and the same answers everywhere.
     /// A command that is refused changes nothing.
-    pub fn apply(&mut self, at: LogPosition, entry: &LogEntry) -> Applied {
+    pub fn apply(&mut self, at: LogPosition, entry: LogEntry) -> Applied {
         assert!(at.index > self.stored.applied.index, "entries are applied once and in order");
         self.stored.applied = at;
         self.stored.log_time = self.stored.log_time.advanced(entry.elapsed_us);
         let mut context = Context { at, wall_ms: entry.wall_ms, effects: Vec::new() };
         self.wake(&mut context);
-        let replies = entry.commands.iter().map(|command| self.apply_command(&mut context, command)).collect();
+        let replies = entry.commands.into_iter().map(|command| self.apply_command(&mut context, command)).collect();
         Applied { replies, effects: context.effects }
     }
 
-    fn apply_command(&mut self, context: &mut Context, command: &Command) -> Answer {
-        let Some(kind) = &command.kind else {
+    fn apply_command(&mut self, context: &mut Context, command: Command) -> Answer {
+        let Some(kind) = command.kind else {
             return Err(Refusal::Invalid("the command is of a kind that this version does not know".into()));
         };
         match kind {
-            Kind::OpenRun(command) => self.open_run(context, command),
+            Kind::OpenRun(command) => self.open_run(context, &command),
             Kind::AddTasks(command) => self.add_tasks(context, command),
-            Kind::SealRun(command) => self.seal_run(context, command),
-            Kind::CancelRun(command) => self.cancel_run(context, command),
-            Kind::ArchiveRun(command) => self.archive_run(command),
-            Kind::RegisterWorker(command) => self.register_worker(context, command),
-            Kind::WorkerLost(command) => self.worker_lost(context, command),
-            Kind::DrainWorker(command) => self.drain_worker(context, command),
-            Kind::GrantLeases(command) => self.grant_leases(context, command),
-            Kind::FinishAttempts(command) => self.finish_attempts(context, command),
-            Kind::ExpireLeases(command) => self.expire_leases(context, command),
+            Kind::SealRun(command) => self.seal_run(context, &command),
+            Kind::CancelRun(command) => self.cancel_run(context, &command),
+            Kind::ArchiveRun(command) => self.archive_run(&command),
+            Kind::RegisterWorker(command) => self.register_worker(context, &command),
+            Kind::WorkerLost(command) => self.worker_lost(context, &command),
+            Kind::DrainWorker(command) => self.drain_worker(context, &command),
+            Kind::GrantLeases(command) => self.grant_leases(context, &command),
+            Kind::FinishAttempts(command) => self.finish_attempts(context, &command),
+            Kind::ExpireLeases(command) => self.expire_leases(context, &command),
             Kind::AdvanceTime(_) => Ok(Reply::Done),
         }
     }

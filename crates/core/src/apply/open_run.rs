@@ -1,6 +1,5 @@
 //! `open_run`: a run begins, empty. Idempotent by the id that the client made.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use muster_proto::Message;
@@ -12,6 +11,7 @@ use crate::chunked::Chunked;
 use crate::effect::{Refusal, Reply};
 use crate::limits::{RETRIES_MAX, RUN_SUMMARIES_MAX, RUNS_FORGOTTEN_MAX, RUNS_LIVE_MAX};
 use crate::state::index::name_digest;
+use crate::state::names::Names;
 use crate::state::{Run, State};
 
 impl State {
@@ -55,7 +55,7 @@ impl State {
         };
         self.index.run_keys.insert(Arc::clone(&run.id), key);
         self.index.live.insert(key);
-        self.index.names.insert(key, BTreeSet::new());
+        self.index.names.insert(key, Names::default());
         if let Some(at) = run.next_deadline() {
             self.index.deadlines.insert((at, key));
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use muster_proto::v1::{TaskRef, TaskResult};
 
 use super::groups::Groups;
+use super::names::Names;
 use super::ready::Ready;
 use super::task::{Fit, Phase, Task};
 use super::{State, Stored};
@@ -32,7 +33,7 @@ pub(crate) struct Index {
     /// Tasks that come after a task.
     pub(crate) dependents: BTreeMap<(u64, u32), Vec<u32>>,
     /// Digests of the task names of runs that are not sealed.
-    pub(crate) names: BTreeMap<u64, BTreeSet<u128>>,
+    pub(crate) names: BTreeMap<u64, Names>,
     /// Fits by number; number 0 is "any worker".
     pub(crate) fits: Vec<Arc<Fit>>,
     fit_numbers: BTreeMap<Arc<Fit>, u32>,
@@ -150,8 +151,8 @@ impl State {
                 state.index.deadlines.insert((at, run.key));
             }
             if !run.sealed {
-                let names = run.tasks.iter().map(|task| name_digest(&task.name)).collect();
-                state.index.names.insert(run.key, names);
+                let digests: Vec<_> = run.tasks.iter().map(|task| name_digest(&task.name)).collect();
+                state.index.names.entry(run.key).or_default().extend(&digests);
             }
             state.index_tasks(run);
         }

@@ -5,6 +5,7 @@
 
 pub(crate) mod groups;
 pub mod index;
+pub(crate) mod names;
 pub(crate) mod ready;
 pub mod run;
 pub mod session;

@@ -35,7 +35,7 @@ impl World {
         let commands = kinds.into_iter().map(|kind| Command { kind: Some(kind) }).collect();
         let elapsed_us = std::mem::take(&mut self.elapsed_us);
         let entry = LogEntry { format: 1, elapsed_us, wall_ms: 1000 + self.index, commands };
-        let applied = self.state.apply(at, &entry);
+        let applied = self.state.apply(at, entry);
         invariants::check(&self.state).expect("every rule holds after every entry");
         applied
     }

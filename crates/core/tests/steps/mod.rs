@@ -152,7 +152,7 @@ impl Machine {
         let commands = kinds.into_iter().map(|kind| Command { kind: Some(kind) }).collect();
         let wall_ms = self.at.index;
         let entry = LogEntry { format: 1, elapsed_us: batch.elapsed_ms * 1_000, wall_ms, commands };
-        let applied = self.state.apply(self.at, &entry);
+        let applied = self.state.apply(self.at, entry.clone());
         self.log.push((self.at, entry));
         applied
     }
@@ -162,7 +162,7 @@ impl Machine {
         self.at.index += 1;
         let commands = kinds.into_iter().map(|kind| Command { kind: Some(kind) }).collect();
         let entry = LogEntry { format: 1, elapsed_us: 500_000, wall_ms: self.at.index, commands };
-        self.state.apply(self.at, &entry)
+        self.state.apply(self.at, entry.clone())
     }
 
     fn command(&mut self, step: &Step) -> Kind {

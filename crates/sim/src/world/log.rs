@@ -66,10 +66,11 @@ impl World {
         let moment = self.moment();
         let at = LogPosition { term, index: self.log.at.index + 1 };
         self.log.at = at;
-        let applied = self.log.replicas[0].apply(at, entry);
+        let applied = self.log.replicas[0].apply(at, entry.clone());
         self.trace.line(moment.now_us, || describe::entry(at, entry, &applied));
         let others = self.log.replicas[1..].iter_mut();
-        let different = others.filter_map(|replica| (replica.apply(at, entry) != applied).then_some(())).count();
+        let different =
+            others.filter_map(|replica| (replica.apply(at, entry.clone()) != applied).then_some(())).count();
         let judge = &mut self.judge;
         judge.see(moment, &Fact::Applied { at, same: different == 0 });
         let observed =
