@@ -44,10 +44,12 @@ struct Seen {
 
 pub(crate) async fn nodes(context: &Context, args: &NodesArgs) -> CommandResult {
     let endpoints = endpoints(context)?;
-    let client = endpoints.connect().await.map_err(|error| client_failure(&error))?;
-    let asked = client.nodes().await.map_err(|error| client_failure(&error))?;
+    let asked = first_member(&endpoints).await.map_err(|error| client_failure(&error))?;
     if asked.nodes.is_empty() {
-        out::put(&format!("node {} belongs to no cluster yet: {}\n", asked.node, asked.waiting))?;
+        match context.json() {
+            true => out::put_json("node", waiting(&asked))?,
+            false => out::put(&format!("node {} belongs to no cluster yet: {}\n", asked.node, asked.waiting))?,
+        }
         return Ok(OK);
     }
     // The leader knows most: who was heard of, and how far they are.
@@ -76,6 +78,23 @@ pub(crate) async fn nodes(context: &Context, args: &NodesArgs) -> CommandResult 
     }
     out::put(&table(&seen, &best).show(context.screen.columns, context.screen.style))?;
     Ok(OK)
+}
+
+/// What the first one says that knows its cluster: one that was just started may not yet. If none does, what the first
+/// says.
+async fn first_member(endpoints: &Endpoints) -> Result<NodesReply, ClientError> {
+    let first = endpoints.connect().await?.nodes().await?;
+    if first.nodes.is_empty() {
+        for address in endpoints.addresses() {
+            // One that does not answer is shown where it belongs, by one that does.
+            if let Ok(said) = ask(endpoints, address).await
+                && !said.nodes.is_empty()
+            {
+                return Ok(said);
+            }
+        }
+    }
+    Ok(first)
 }
 
 async fn ask(endpoints: &Endpoints, address: &str) -> Result<NodesReply, ClientError> {
@@ -111,6 +130,25 @@ fn json<'a>(seen: &'a Seen, leader: &str, scheme: &str) -> NodeJson<'a> {
         checksum: seen.checksum.as_ref().map(|made| made.checksum.as_str()),
         checksum_applied: seen.checksum.as_ref().map(|made| made.applied_index),
         problem: seen.said.as_ref().err().map(ToString::to_string),
+    }
+}
+
+/// A node that belongs to no cluster yet.
+fn waiting(said: &NodesReply) -> NodeJson<'_> {
+    NodeJson {
+        id: &said.node,
+        url: String::new(),
+        incarnation: "",
+        role: "waiting",
+        reachable: true,
+        term: Some(said.term),
+        applied: Some(said.applied_index),
+        last_log: Some(said.last_log_index),
+        snapshot: Some(said.snapshot_index),
+        heard_ms: None,
+        checksum: None,
+        checksum_applied: None,
+        problem: Some(said.waiting.clone()),
     }
 }
 
