@@ -77,6 +77,9 @@ pub(crate) const RUNNER_CONNECT_MS_MAX: u64 = 60_000;
 pub(crate) const RUNNER_RECONNECT_MS_MAX: u64 = 2_000;
 /// How long a runner may hold a teardown back until it knows its next test; usually it is told before.
 pub(crate) const RUNNER_HOLD_MS_MAX: u64 = 1_000;
+/// How long a runner waits for the next test of its group, which is known to come: longer than a change of leaders, or a
+/// disk that is busy with other things, keeps it away.
+pub(crate) const GROUP_WAIT_MS_MAX: u64 = 10_000;
 /// How long a runner may take to give shared fixtures back.
 pub(crate) const RUNNER_STOP_MS_MAX: u64 = 300_000;
 /// How long a template may take for its framework's end.

@@ -164,7 +164,8 @@ impl Keeper {
             }
             return;
         };
-        let long = since + RUNNER_HOLD_MS_MAX <= now.monotonic_ms;
+        let until_ms = runner.stay.until_ms().unwrap_or(since + RUNNER_HOLD_MS_MAX);
+        let long = until_ms <= now.monotonic_ms;
         if last || long || self.runners.drained.contains(&runner.run) || self.finishing {
             (runner.wants, runner.holds_since_ms) = (false, None);
             if !hub.tell(runner.id, &Tell::Drained {}) {

@@ -92,12 +92,10 @@ impl Keeper {
         // Nobody is answered while something is unrecorded.
         let answers = self.unspooled.is_empty();
         runners.flat_map(move |runner| {
-            let hold = runner.holds_since_ms.map(|since| since + RUNNER_HOLD_MS_MAX);
-            let answer = hold
-                .into_iter()
-                .chain(runner.stay.until_ms())
-                .chain(runner.gathers.until_ms())
-                .filter(move |_| answers);
+            let stay = runner.stay.until_ms();
+            // Either: a time in the past would keep the keeper awake.
+            let hold = runner.holds_since_ms.map(|since| since + RUNNER_HOLD_MS_MAX).filter(|_| stay.is_none());
+            let answer = hold.into_iter().chain(stay).chain(runner.gathers.until_ms()).filter(move |_| answers);
             runner.expected_until_ms.into_iter().chain(answer)
         })
     }

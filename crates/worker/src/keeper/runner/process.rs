@@ -9,7 +9,7 @@ use muster_proto::v1::Start;
 use super::super::attempt::Attempt;
 use super::super::spawn::Context;
 use super::wire::TestResult;
-use crate::limits::RUNNER_HOLD_MS_MAX;
+use crate::limits::GROUP_WAIT_MS_MAX;
 
 /// Tokens of templates and runners, for their marks: no lease has this bit.
 pub(super) const PROCESS_TOKEN_BIT: u64 = 1 << 63;
@@ -153,14 +153,14 @@ impl Stay {
     /// Whether it stays: more of its group is `expected`, and has not been for too long.
     pub(super) fn goes_on(&mut self, expected: bool, now_ms: u64) -> bool {
         let since_ms = self.since_ms.unwrap_or(now_ms);
-        let stays = expected && now_ms < since_ms + RUNNER_HOLD_MS_MAX;
+        let stays = expected && now_ms < since_ms + GROUP_WAIT_MS_MAX;
         self.since_ms = stays.then_some(since_ms);
         stays
     }
 
     /// When to look again; `None` if it does not stay.
     pub(super) fn until_ms(&self) -> Option<u64> {
-        self.since_ms.map(|since_ms| since_ms + RUNNER_HOLD_MS_MAX)
+        self.since_ms.map(|since_ms| since_ms + GROUP_WAIT_MS_MAX)
     }
 }
 
@@ -172,9 +172,9 @@ mod tests {
     fn a_runner_that_has_waited_in_vain_is_not_looked_at_again() {
         let mut stay = Stay::default();
         assert!(stay.goes_on(true, 5));
-        assert!(stay.goes_on(true, 4 + RUNNER_HOLD_MS_MAX), "counted from when it began");
-        assert_eq!(stay.until_ms(), Some(5 + RUNNER_HOLD_MS_MAX));
-        assert!(!stay.goes_on(true, 5 + RUNNER_HOLD_MS_MAX));
+        assert!(stay.goes_on(true, 4 + GROUP_WAIT_MS_MAX), "counted from when it began");
+        assert_eq!(stay.until_ms(), Some(5 + GROUP_WAIT_MS_MAX));
+        assert!(!stay.goes_on(true, 5 + GROUP_WAIT_MS_MAX));
         assert_eq!(stay.until_ms(), None, "a time in the past would keep the keeper awake");
     }
 
