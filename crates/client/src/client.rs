@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use futures::Stream;
 use muster_proto::v1::{
     AddTasks, AddTasksReply, CancelRun, CancelRunReply, ChecksumReply, ChecksumRequest, ClusterChange, DrainReply,
     DrainRequest, GetRunRequest, ListRunsReply, ListRunsRequest, ListTasksReply, ListTasksRequest, ListWorkersRequest,
@@ -85,6 +86,20 @@ impl Client {
     pub async fn add(&self, chunk: AddTasks) -> Result<AddTasksReply, ClientError> {
         let asked = format!("add chunk {} to run {}", chunk.seq, chunk.run_id);
         self.done(self.stub.clone().add(chunk).await, &asked)
+    }
+
+    /// Adds chunk after chunk without waiting for each answer; the answers come in order, and the stream ends with the first
+    /// refusal.
+    ///
+    /// # Errors
+    /// As [`Client::add`]; those of later chunks come from the stream.
+    pub async fn add_stream(
+        &self,
+        run_id: &str,
+        chunks: impl Stream<Item = AddTasks> + Send + 'static,
+    ) -> Result<Streaming<AddTasksReply>, ClientError> {
+        let asked = format!("add tasks to run {run_id}");
+        self.done(self.stub.clone().add_stream(chunks).await, &asked)
     }
 
     /// Says that the run has all its tasks.

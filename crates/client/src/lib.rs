@@ -6,6 +6,7 @@
 //! command can host a coordinator again when the one it talked to is gone.
 
 mod access;
+mod adding;
 pub mod backoff;
 mod blobs;
 mod client;

@@ -18,6 +18,8 @@ pub const RETRIES_MAX: u32 = 12;
 pub const NOTES_SEEN_MAX: usize = 256;
 /// Largest message sent or taken.
 pub const MESSAGE_BYTES_MAX: usize = wire::MESSAGE_BYTES_MAX;
+/// Chunks that are sent before the first of them is answered.
+pub const ADDS_UNANSWERED_MAX: usize = 4;
 /// Tasks in one chunk, however small they are.
 pub const CHUNK_TASKS_MAX: usize = 16_384;
 

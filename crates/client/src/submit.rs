@@ -9,6 +9,7 @@ use muster_proto::Message;
 use muster_proto::limits::{ADD_TASKS_BYTES_MAX, RUN_TASKS_MAX, TASK_SPEC_BYTES_MAX};
 use muster_proto::v1::{AddTasks, OpenRun, OpenRunReply, SealRun, TaskSpec};
 
+use crate::adding::Adding;
 use crate::backoff::{Backoff, RetryPolicy, random_bits};
 use crate::client::Client;
 use crate::connect::Connector;
@@ -64,11 +65,8 @@ pub async fn submit_run_with(
     let mut link = Link { connector, backoff: Backoff::new(policy), client: None };
     let mut chunks = Chunks::new(&open.run_id, tasks.into_iter());
     let opened = link.repeat(&open, |client, open| async move { client.open(open).await }).await?;
-    let mut chunk = chunks.skip_held(&opened)?;
-    while let Some(add) = chunk {
-        // A chunk that arrived although its answer was lost is the same chunk again: nothing is added twice.
-        link.repeat(&add, |client, add| async move { client.add(add).await }).await?;
-        chunk = chunks.next_chunk()?;
+    if let Some(first) = chunks.skip_held(&opened)? {
+        Adding::new(first, || chunks.next_chunk()).carry_out(&mut link).await?;
     }
     if let Some(seal) = chunks.seal_request(&opened) {
         link.repeat(&seal, |client, seal| async move { client.seal(seal).await }).await?;
@@ -203,7 +201,7 @@ impl<I: Iterator<Item = TaskSpec>> Chunks<I> {
 const FIELD_BYTES: usize = 6;
 
 /// A connection that is made anew when it fails.
-struct Link<'a> {
+pub(crate) struct Link<'a> {
     connector: &'a dyn Connector,
     backoff: Backoff,
     client: Option<Client>,
@@ -222,28 +220,43 @@ impl Link<'_> {
                 }
                 Err(error) => error,
             };
-            if !error.is_retryable() {
-                return Err(error);
-            }
-            self.client = None;
-            let attempts = self.backoff.attempts();
-            let Some(wait) = self.backoff.next(random_bits()) else {
-                return Err(ClientError::GaveUp { attempts, last: Box::new(error) });
-            };
-            self.connector.retrying(&error, wait);
-            tokio::time::sleep(wait).await;
+            self.recover(error).await?;
         }
+    }
+
+    /// Something was done.
+    pub(crate) fn progressed(&mut self) {
+        self.backoff.progressed();
+    }
+
+    /// The connection, made anew if need be.
+    pub(crate) async fn client(&mut self) -> Result<Client, ClientError> {
+        Ok(match &self.client {
+            Some(client) => client.clone(),
+            None => self.client.insert(self.connector.connect().await?).clone(),
+        })
+    }
+
+    /// After a failure: waits, so that the same can be tried again over another connection; or gives the error back.
+    pub(crate) async fn recover(&mut self, error: ClientError) -> Result<(), ClientError> {
+        if !error.is_retryable() {
+            return Err(error);
+        }
+        self.client = None;
+        let attempts = self.backoff.attempts();
+        let Some(wait) = self.backoff.next(random_bits()) else {
+            return Err(ClientError::GaveUp { attempts, last: Box::new(error) });
+        };
+        self.connector.retrying(&error, wait);
+        tokio::time::sleep(wait).await;
+        Ok(())
     }
 
     async fn attempt<Q: Clone, R, F>(&mut self, request: &Q, call: &impl Fn(Client, Q) -> F) -> Result<R, ClientError>
     where
         F: Future<Output = Result<R, ClientError>>,
     {
-        let client = match &self.client {
-            Some(client) => client.clone(),
-            None => self.client.insert(self.connector.connect().await?).clone(),
-        };
-        call(client, request.clone()).await
+        call(self.client().await?, request.clone()).await
     }
 }
 

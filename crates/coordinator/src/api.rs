@@ -2,6 +2,7 @@
 //! the state: answer at once, put a command into the log, or refuse. Refusing early is a courtesy; what counts is
 //! what the state says when the command is applied.
 
+pub(crate) mod add_stream;
 pub(crate) mod add_tasks;
 pub(crate) mod cancel_run;
 pub(crate) mod drain_worker;

@@ -21,6 +21,7 @@ const SCHEME: &str = "bearer ";
 const LEAST: &[(&str, Role)] = &[
     ("/muster.v1.Runs/Open", Role::Submit),
     ("/muster.v1.Runs/Add", Role::Submit),
+    ("/muster.v1.Runs/AddStream", Role::Submit),
     ("/muster.v1.Runs/Seal", Role::Submit),
     ("/muster.v1.Runs/Cancel", Role::Submit),
     ("/muster.v1.Runs/Get", Role::Read),

@@ -18,6 +18,8 @@ pub const ENTRY_BYTES_MAX: usize = 2 << 20;
 pub const RUN_OPTIONS_BYTES_MAX: usize = 1 << 20;
 /// Commands in one entry.
 pub const ENTRY_COMMANDS_MAX: usize = 4_096;
+/// Entries that were proposed and have not landed: while one is applied, another one is on its way to the disks.
+pub const ENTRIES_IN_FLIGHT_MAX: usize = 2;
 
 /// Connections that were accepted and wait for the server.
 pub const ACCEPTED_MAX: usize = 128;
@@ -63,6 +65,10 @@ pub const TICKS_PER_HEARTBEAT: u32 = 4;
 pub const CHECKSUMS_MAX: usize = 1;
 /// Watches at one time.
 pub const WATCHES_MAX: usize = 1_024;
+/// Clients that add tasks over a stream at one time.
+pub const ADD_STREAMS_MAX: usize = 256;
+/// Chunks of one such stream that wait for the log; no more are read meanwhile.
+pub const ADDS_IN_FLIGHT_MAX: usize = 16;
 /// Messages on their way to one watcher, each of about [`PAGE_BYTES_MAX`] at most.
 pub const WATCH_MESSAGES_MAX: usize = 4;
 /// Rows in one message to a watcher.

@@ -1,10 +1,12 @@
 //! The main loop of the leader: one closed [`Event`] enum, one loop.
 //!
 //! ```text
-//! events -> commands that wait -> one entry in flight -> applied: effects, then replies -> plan -> next entry
+//! events -> commands that wait -> entries in flight -> applied: effects, then replies -> plan -> next entry
 //! ```
 //!
-//! Whatever comes while an entry is in flight goes into the next one; nothing waits for a timer to be batched.
+//! Whatever comes while [`ENTRIES_IN_FLIGHT_MAX`] entries are in flight goes into the next one; nothing waits for a timer to
+//! be batched. Entries land in the order in which they left. Grants are planned from what has landed, so none are while
+//! others are in flight; everything else is judged when it is applied.
 //! **Persist, then send, then reply**: an entry is durable on a majority and applied when it lands; only then do
 //! leases and revocations leave for the workers ([`crate::effects`]), and only after those do callers and workers
 //! hear that what they said is recorded ([`crate::settle`]).
@@ -12,13 +14,13 @@
 //! The loop never waits for a worker, a watcher or a file: it sends into bounded queues without waiting, and
 //! watches read the state themselves.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::{BoxFuture, OptionFuture};
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, FuturesOrdered};
 use muster_core::explain::Stranded;
 use muster_core::leader::{Recall, Recalls};
 use muster_core::{Applied, LogPosition, schedule};
@@ -36,7 +38,7 @@ use crate::config::LocalRecovery;
 use crate::consensus::{Consensus, Leadership, ProposeError};
 use crate::deadlines;
 use crate::forward::retryable;
-use crate::limits::{ARCHIVE_SHUTDOWN_MS_MAX, INBOX_BATCH_EVENTS_MAX, SHUTDOWN_MS_MAX};
+use crate::limits::{ARCHIVE_SHUTDOWN_MS_MAX, ENTRIES_IN_FLIGHT_MAX, INBOX_BATCH_EVENTS_MAX, SHUTDOWN_MS_MAX};
 use crate::output_relay::Wanted;
 use crate::pending::{Origin, Pending, ReplySender};
 use crate::refusal::{End, Failure};
@@ -58,8 +60,8 @@ pub(crate) enum Event {
     SpoolRead { session: u64, reports: Result<Vec<AttemptReport>, String> },
     /// The archive of a run is durable under this digest, or there is none.
     Archived { run: u64, digest: Result<Option<Bytes>, String> },
-    /// The entry in flight came back.
-    Landed(Result<(LogPosition, Applied), ProposeError>),
+    /// The first entry in flight came back.
+    Landed(Landed),
     /// The silence counter.
     Tick,
     /// Log time is due to be advanced.
@@ -72,10 +74,13 @@ pub(crate) enum Event {
     Shutdown,
 }
 
+/// What became of an entry.
+type Landed = Result<(LogPosition, Applied), ProposeError>;
+
 /// Where events come from.
 pub(crate) struct Sources {
     inbox: mpsc::Receiver<Event>,
-    flight: Option<BoxFuture<'static, Result<(LogPosition, Applied), ProposeError>>>,
+    flights: FuturesOrdered<BoxFuture<'static, Landed>>,
     ticks: Interval,
     time_due: Option<Instant>,
     leadership: BoxStream<'static, Leadership>,
@@ -89,7 +94,7 @@ impl Sources {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             inbox,
-            flight: None,
+            flights: FuturesOrdered::new(),
             ticks,
             time_due: None,
             leadership: consensus.leadership(),
@@ -98,16 +103,12 @@ impl Sources {
     }
 
     async fn next(&mut self) -> Event {
-        let flying = self.flight.is_some();
-        let flight = OptionFuture::from(self.flight.as_mut());
+        let flying = !self.flights.is_empty();
         let time_due = OptionFuture::from(self.time_due.map(tokio::time::sleep_until));
         tokio::select! {
             biased;
             why = &mut self.failed => Event::Failed(why),
-            Some(landed) = flight, if flying => {
-                self.flight = None;
-                Event::Landed(landed)
-            }
+            Some(landed) = self.flights.next(), if flying => Event::Landed(landed),
             Some(now) = self.leadership.next() => Event::Leadership(now),
             _ = self.ticks.tick() => Event::Tick,
             Some(()) = time_due, if !flying => {
@@ -144,7 +145,8 @@ pub(crate) struct MainLoop {
     pub(crate) drained: BTreeSet<u64>,
     /// Tasks that no worker takes, of which their runs have been told.
     pub(crate) stranded: BTreeSet<Stranded>,
-    in_flight: Vec<Origin>,
+    /// Who waits for each entry in flight.
+    in_flight: VecDeque<Vec<Origin>>,
     time_is_due: bool,
     last_entry_at: Duration,
     /// Told to stop: archives may be finished until then.
@@ -166,7 +168,7 @@ impl MainLoop {
             recalls: Recalls::default(),
             drained: BTreeSet::new(),
             stranded: BTreeSet::new(),
-            in_flight: Vec::new(),
+            in_flight: VecDeque::new(),
             time_is_due: false,
             last_entry_at,
             closing_until: None,
@@ -180,8 +182,9 @@ impl MainLoop {
             if let Err(end) = self.handle_batch(event, &mut sources) {
                 break end;
             }
-            if sources.flight.is_none() {
-                sources.flight = self.take_off();
+            while sources.flights.len() < ENTRIES_IN_FLIGHT_MAX {
+                let Some(flight) = self.take_off() else { break };
+                sources.flights.push_back(flight);
             }
             if self.may_close() {
                 break End::ShuttingDown;
@@ -271,8 +274,8 @@ impl MainLoop {
         self.fail(waiting, &Failure::Coordinator(status));
     }
 
-    fn landed(&mut self, landed: Result<(LogPosition, Applied), ProposeError>) -> Result<(), End> {
-        let origins = std::mem::take(&mut self.in_flight);
+    fn landed(&mut self, landed: Landed) -> Result<(), End> {
+        let origins = self.in_flight.pop_front().unwrap_or_default();
         match landed {
             Ok((_, applied)) => {
                 fail::fail_point!("coordinator-after-apply");
@@ -297,7 +300,7 @@ impl MainLoop {
     }
 
     /// Makes the next entry of what waits, with the grants of a fresh plan.
-    fn take_off(&mut self) -> Option<BoxFuture<'static, Result<(LogPosition, Applied), ProposeError>>> {
+    fn take_off(&mut self) -> Option<BoxFuture<'static, Landed>> {
         if !self.leadership.is_leader {
             return None;
         }
@@ -310,7 +313,7 @@ impl MainLoop {
             return None;
         }
         self.time_is_due = false;
-        self.in_flight = origins;
+        self.in_flight.push_back(origins);
         let entry = self.entry(commands);
         let consensus = Arc::clone(&self.shared.consensus);
         fail::fail_point!("coordinator-before-propose");
@@ -331,7 +334,8 @@ impl MainLoop {
     /// Plans grants if something changed. They ride along with an entry that goes anyway; an entry of their own
     /// they get only when a worker has nothing left in its queue, so that grants do not cost a write each.
     fn plan(&mut self) {
-        if !self.plan_due {
+        let granting = |origins: &Vec<Origin>| origins.iter().any(|origin| matches!(origin, Origin::Grants));
+        if !self.plan_due || self.in_flight.iter().any(granting) {
             return;
         }
         let credits = self.sessions.credits();
@@ -375,20 +379,21 @@ impl MainLoop {
         deadlines::due_in(wakeup_ms, log_time_us, since_entry).map(|due_in| Instant::now() + due_in)
     }
 
-    /// Tells everybody who waits. An entry in flight is waited for if the end is orderly, so that its callers
-    /// learn what became of it.
+    /// Tells everybody who waits. Entries in flight are waited for if the end is orderly, so that their callers
+    /// learn what became of them.
     async fn finish(mut self, end: End, mut sources: Sources) {
         let limit = Duration::from_millis(SHUTDOWN_MS_MAX);
-        if let (End::ShuttingDown, Some(flight)) = (&end, sources.flight.take())
-            && let Ok(landed) = tokio::time::timeout(limit, flight).await
-        {
-            // A failure is told to those in flight by `landed`; there is nothing else left to stop.
-            let _ = self.landed(landed);
+        if matches!(end, End::ShuttingDown) {
+            let until = Instant::now() + limit;
+            while let Ok(Some(landed)) = tokio::time::timeout_at(until, sources.flights.next()).await {
+                // A failure is told to those in flight by `landed`; there is nothing else left to stop.
+                let _ = self.landed(landed);
+            }
         }
         tracing::info!(?end, "the coordinator ends");
         let failure = Failure::Coordinator(end.status());
         self.shared.finish(end);
-        let in_flight = std::mem::take(&mut self.in_flight);
+        let in_flight = std::mem::take(&mut self.in_flight).into_iter().flatten().collect();
         self.fail(in_flight, &failure);
         let waiting = self.pending.take_origins();
         self.fail(waiting, &failure);

@@ -100,7 +100,7 @@ fn route(path: &str) -> Route {
         path if path.starts_with("/muster.v1.Blobs/") => Route::Here,
         "/muster.v1.Workers/Fetch" => Route::Here,
         "/muster.v1.Runs/Get" | "/muster.v1.Runs/List" | "/muster.v1.Runs/Tasks" => Route::Read,
-        "/muster.v1.Workers/Session" => Route::Stream,
+        "/muster.v1.Workers/Session" | "/muster.v1.Runs/AddStream" => Route::Stream,
         _ => Route::Leader,
     }
 }

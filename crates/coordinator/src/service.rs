@@ -8,7 +8,7 @@ use muster_proto::v1::{
     OutputRequest, RunSummary, SealRun, SealRunReply, StatusReply, StatusRequest, WatchRequest, WhyReply, WhyRequest,
 };
 use tonic::metadata::MetadataValue;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::api;
 use crate::forward;
@@ -74,6 +74,7 @@ type Reply<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl Runs for RunsService {
+    type AddStreamStream = api::add_stream::AddedStream;
     type WatchStream = WatchStream;
     type OutputStream = OutputStream;
 
@@ -83,6 +84,10 @@ impl Runs for RunsService {
 
     async fn add(&self, request: Request<AddTasks>) -> Reply<AddTasksReply> {
         api::add_tasks::call(&self.shared, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn add_stream(&self, request: Request<Streaming<AddTasks>>) -> Reply<Self::AddStreamStream> {
+        api::add_stream::call(&self.shared, request).map(Response::new)
     }
 
     async fn seal(&self, request: Request<SealRun>) -> Reply<SealRunReply> {

@@ -13,7 +13,7 @@ use crate::blobs::store::BlobStore;
 use crate::config::Config;
 use crate::consensus::{Consensus, Leadership};
 use crate::forward::{self, Forwarder};
-use crate::limits::{OUTPUT_STREAMS_MAX, WATCHES_MAX};
+use crate::limits::{ADD_STREAMS_MAX, OUTPUT_STREAMS_MAX, WATCHES_MAX};
 use crate::main_loop::Event;
 use crate::query::{Answer, QueryError};
 use crate::refusal::{End, Failure};
@@ -30,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) blobs: Arc<Blobs>,
     pub(crate) signals: Signals,
     pub(crate) running: RunningTable,
+    pub(crate) add_streams: Arc<Semaphore>,
     pub(crate) watches: Arc<Semaphore>,
     pub(crate) output_streams: Arc<Semaphore>,
     archive: Arc<dyn ArchiveReader>,
@@ -53,6 +54,7 @@ impl Shared {
             config,
             signals: Signals::default(),
             running: RunningTable::default(),
+            add_streams: Arc::new(Semaphore::new(ADD_STREAMS_MAX)),
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),
             output_streams: Arc::new(Semaphore::new(OUTPUT_STREAMS_MAX)),
             archive,

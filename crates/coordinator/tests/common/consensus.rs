@@ -23,6 +23,8 @@ struct Inner {
     applied: watch::Sender<u64>,
     leadership: watch::Sender<Leadership>,
     held: watch::Sender<bool>,
+    /// Entries land in the order in which they were proposed.
+    order: tokio::sync::Mutex<()>,
     /// Entries that were proposed and are held back.
     in_flight: watch::Sender<usize>,
     fatal: watch::Sender<Option<String>>,
@@ -36,6 +38,7 @@ impl MemConsensus {
             applied: watch::Sender::new(0),
             leadership: watch::Sender::new(Leadership { term: 1, is_leader: true, ..Leadership::default() }),
             held: watch::Sender::new(false),
+            order: tokio::sync::Mutex::default(),
             in_flight: watch::Sender::new(0),
             fatal: watch::Sender::new(None),
         }))
@@ -48,8 +51,17 @@ impl MemConsensus {
 
     /// Waits until an entry is held back.
     pub async fn until_in_flight(&self) {
+        self.until_in_flight_are(1).await;
+    }
+
+    /// Waits until so many are.
+    pub async fn until_in_flight_are(&self, count: usize) {
         let mut in_flight = self.0.in_flight.subscribe();
-        let _ = in_flight.wait_for(|entries| *entries > 0).await.expect("the log lives");
+        let _ = in_flight.wait_for(|entries| *entries >= count).await.expect("the log lives");
+    }
+
+    pub fn in_flight(&self) -> usize {
+        *self.0.in_flight.borrow()
     }
 
     /// Storage fails.
@@ -119,6 +131,7 @@ impl Consensus for MemConsensus {
         async move {
             let (mut held, mut fatal) = (self.0.held.subscribe(), self.0.fatal.subscribe());
             let _in_flight = InFlight::begin(&self.0.in_flight);
+            let _turn = self.0.order.lock().await;
             tokio::select! {
                 biased;
                 why = fatal.wait_for(Option::is_some) => {

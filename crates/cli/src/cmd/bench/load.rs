@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::stream::Streamer;
 use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;
 use muster_client::{Access, Client};
@@ -12,7 +13,7 @@ const REQUESTS_A_CONNECTION: usize = 16;
 /// Encoded size of one task, in bytes.
 pub(super) const TASK_BYTES: usize = 200;
 /// Tasks of a run before a client opens another one.
-const RUN_TASKS: u32 = 50_000;
+pub(super) const RUN_TASKS: u32 = 50_000;
 /// The same, of runs that are cancelled then.
 const PASSING_TASKS: u32 = 2_000;
 
@@ -24,7 +25,14 @@ pub(super) enum What {
         /// In one request.
         tasks: u32,
     },
-    /// The same, in runs that are cancelled when they have [`PASSING_TASKS`]: what is live stays little.
+    /// The same over streams: those at once are spread over streams that have so many on their way each.
+    Stream {
+        /// In one message.
+        tasks: u32,
+        /// On their way in one stream.
+        window: usize,
+    },
+    /// As [`What::Add`], in runs that are cancelled when they have [`PASSING_TASKS`]: what is live stays little.
     Pass {
         /// In one request.
         tasks: u32,
@@ -92,6 +100,12 @@ pub(super) async fn run(address: &str, what: What, in_flight: usize, time: Durat
         clients.push(Client::connect_tcp(address, &Access::default()).await.context("the load cannot connect")?);
     }
     let name = format!("bench-{:08x}", rand::random::<u32>());
+    if let What::Stream { tasks, window } = what {
+        let streams = (0..in_flight.div_ceil(window)).map(|number| {
+            Streamer::new(clients[number % clients.len()].clone(), format!("{name}-{number}"), tasks, window)
+        });
+        return drive(streams.collect(), time).await;
+    }
     let requesters = (0..in_flight).map(|number| {
         let client = clients[number % clients.len()].clone();
         Caller { client, what, name: format!("{name}-{number}"), run: 0, run_id: String::new(), seq: 0, added: 0 }
@@ -153,6 +167,7 @@ impl Requester for Caller {
                 }
                 added.map(drop)
             }
+            What::Stream { .. } => anyhow::bail!("streams have requesters of their own"),
             What::Read => self.client.get(&self.run_id).await.map(drop),
             What::ReadTasks { tasks } => {
                 let request = ListTasksRequest { run_id: self.run_id.clone(), limit: tasks, ..Default::default() };

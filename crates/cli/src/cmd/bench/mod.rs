@@ -16,6 +16,7 @@ mod report;
 mod run;
 mod scale;
 mod steady;
+mod stream;
 
 use crate::exit_code::{CommandResult, Failure};
 
