@@ -132,6 +132,40 @@ fn three_nodes_a_worker_and_a_client_with_a_token_run_commands_over_tls() {
     }
 }
 
+/// A command in a project, outside of which the certificates and tokens are.
+fn in_project(sandbox: &Sandbox, line: &str) -> Done {
+    let mut command = sandbox.muster(line.split(' '));
+    command.current_dir(sandbox.path("project"));
+    sandbox.start_command("run", command).wait()
+}
+
+#[test]
+fn files_of_a_project_are_fetched_by_a_worker_with_a_certificate_and_by_one_with_a_token_and_sent_by_who_may_submit() {
+    let sandbox = sandbox();
+    let cluster = Cluster::start(&sandbox);
+    for (name, role) in [("ci", "submit"), ("eye", "read"), ("robot", "worker")] {
+        token(&sandbox, name, role);
+    }
+    sandbox.write("project/muster.toml", "");
+    let ran = sandbox.path("ran");
+    let jobs = sandbox.write("jobs.txt", &format!("cat data.txt >> {}\n", ran.display()));
+    let at = |name: &str| sandbox.path(name).display().to_string();
+    let run = |name: &str| {
+        let (cluster, jobs) = (cluster.all(), jobs.display());
+        let access = format!("--tls-ca {} --token-file {}", at("certs/ca.pem"), at(&format!("{name}.token")));
+        in_project(&sandbox, &format!("run --shell --cmds {jobs} --workspace snapshot --cluster {cluster} {access}"))
+    };
+    for (word, name, access) in [("first", "w1", tls("w1")), ("second", "w9", by_token("robot"))] {
+        sandbox.write("project/data.txt", &format!("{word}\n"));
+        let line = format!("worker --coordinator {} --name {name} --slots 1 --data-dir {name} {access}", cluster.all());
+        let _worker = sandbox.start(name, &line);
+        run("ci").exits(0).says("uploaded").says("1 passed");
+    }
+    assert_eq!(sandbox.lines("ran"), ["first", "second"]);
+    sandbox.write("project/data.txt", "third\n");
+    run("eye").exits(6).says("needs the role submit");
+}
+
 #[test]
 fn bytes_of_strangers_change_nothing() {
     let sandbox = sandbox();
