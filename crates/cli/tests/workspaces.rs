@@ -250,6 +250,35 @@ fn programs_that_cargo_has_built_are_sent_with_the_files_that_their_tests_read()
 }
 
 #[test]
+fn programs_that_go_has_built_are_sent_with_the_files_of_their_packages() {
+    if Command::new("go").arg("version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "CI must not pass without Go");
+        // Past the capturing of output, which would hide it.
+        writeln!(std::io::stderr(), "SKIPPED: go is not installed").expect("standard error is there");
+        return;
+    }
+    let rig = Rig::new(1, 1);
+    rig.write("go.mod", "module example.org/sent\n\ngo 1.19\n");
+    rig.write("store/store.go", "package store\n");
+    rig.write("store/testdata/data.txt", "data\n");
+    rig.write(
+        "store/store_test.go",
+        "package store\n\nimport (\"os\"; \"strings\"; \"testing\")\n\n\
+         func TestReads(t *testing.T) {\n\tif text, err := os.ReadFile(\"testdata/data.txt\"); \
+         err != nil || string(text) != \"data\\n\" { t.Fatal(err) }\n}\n\n\
+         func TestIsElsewhere(t *testing.T) {\n\tif at, _ := os.Getwd(); \
+         !strings.Contains(at, \"workspaces/trees\") || !strings.HasSuffix(at, \"/store\") { t.Fatal(at) }\n}\n",
+    );
+    let line = rig.nodes.line("run");
+    let mut command = rig.sandbox.muster(line.split(' '));
+    // Shared by all tests: the standard library is built once.
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go-cache");
+    command.env("GOCACHE", cache).env("GOPROXY", "off").env("GOTOOLCHAIN", "local").env("GOPATH", "/nonexistent");
+    command.current_dir(rig.project());
+    rig.sandbox.start_command("run", command).wait().exits(0).says("2 selected = 2 passed").says("workspace: ");
+}
+
+#[test]
 fn what_is_prepared_is_there_before_the_first_task_and_is_made_once() {
     let rig = Rig::new(1, 1);
     let trees = rig.workspaces(1).join("trees");
