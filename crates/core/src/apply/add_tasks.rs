@@ -18,27 +18,30 @@ use crate::state::{Run, State, Task};
 impl State {
     pub(super) fn add_tasks(&mut self, context: &mut Context, command: AddTasks) -> Answer {
         let key = self.run_key(&command.run_id)?;
-        let digest = xxhash_rust::xxh3::xxh3_128(&command.encode_to_vec());
         let run = self.run(key).expect("has a key");
         if let Some(known) = run.chunk_digests.get(command.seq as usize) {
-            return repeated(run, command.seq, *known == digest);
+            let mut digest = Digest::new();
+            command.tasks.into_iter().for_each(|spec| digest.take(&Task::new(spec, 0)));
+            return repeated(run, command.seq, *known == digest.finish());
         }
         check_sequence(run, command.seq)?;
         let names = self.check_tasks(run, &command.tasks)?;
         self.index.names.entry(key).or_default().extend(&names);
+        let mut digest = Digest::new();
         for spec in command.tasks {
-            self.add_task(context, key, spec);
+            let known = self.run(key).and_then(|run| self.stored.history.get(history::key(&run.project, &spec.name)));
+            let task = Task::new(spec, known.map_or(0, |stat| stat.mean_us));
+            digest.take(&task);
+            self.add_task(context, key, task);
         }
         let run = self.run_mut(key).expect("has a key");
-        Arc::make_mut(&mut run.chunk_digests).push(digest);
+        Arc::make_mut(&mut run.chunk_digests).push(digest.finish());
         Ok(Reply::TasksAdded { tasks: run.task_count() })
     }
 
-    fn add_task(&mut self, context: &mut Context, key: u64, spec: TaskSpec) {
+    fn add_task(&mut self, context: &mut Context, key: u64, task: Task) {
         let run = self.stored.runs.get(&key).expect("has a key");
         let at = TaskRef::at(key, run.task_count());
-        let known = self.stored.history.get(history::key(&run.project, &spec.name));
-        let task = Task::new(spec, known.map_or(0, |stat| stat.mean_us));
         self.index.add(at, &task);
         let results = task.after.iter().filter_map(|before| run.task(*before).and_then(Task::result));
         let passed = results.clone().filter(|result| super::ending::lets_dependents_start(*result)).count();
@@ -93,6 +96,29 @@ impl State {
             )));
         }
         Ok(digests)
+    }
+}
+
+/// By which a chunk is known again: what is kept of its tasks.
+struct Digest(xxhash_rust::xxh3::Xxh3);
+
+impl Digest {
+    fn new() -> Self {
+        Self(xxhash_rust::xxh3::Xxh3::new())
+    }
+
+    fn take(&mut self, task: &Task) {
+        let Task { name, spec, item_is_name, group, .. } = task;
+        for bytes in [name.as_bytes(), spec] {
+            self.0.update(&(bytes.len() as u64).to_le_bytes());
+            self.0.update(bytes);
+        }
+        self.0.update(&group.to_le_bytes());
+        self.0.update(&[u8::from(*item_is_name)]);
+    }
+
+    fn finish(&self) -> u128 {
+        self.0.digest128()
     }
 }
 

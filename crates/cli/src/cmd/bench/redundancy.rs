@@ -168,8 +168,6 @@ impl RedundancyBench {
         let mut figures = vec![
             Figure::rate(format!("{name}: 3 nodes"), unit, rates(three), None),
             Figure::rate(format!("{name}: 1 node"), unit, rates(alone), None),
-            Figure::of(format!("{name}: p50, 3 nodes"), "ms", of(three, |one| one.outcome.quantile_ms(0.5)), None),
-            Figure::of(format!("{name}: p99, 3 nodes"), "ms", of(three, |one| one.outcome.quantile_ms(0.99)), None),
             Figure::of(
                 format!("{name}: leader's CPU a request, 3 nodes"),
                 "us",
@@ -178,6 +176,12 @@ impl RedundancyBench {
             ),
             Figure::of(format!("{name}: followers' CPU a request"), "us", of(three, |one| one.others_cpu_us), None),
         ];
+        // A stream waits for the first of several answers: that is no latency.
+        if !matches!(load.what, What::Stream { .. }) {
+            let quantile = |quantile| three.iter().map(|one| one.outcome.quantile_ms(quantile)).collect();
+            figures.push(Figure::of(format!("{name}: p50, 3 nodes"), "ms", quantile(0.5), None));
+            figures.push(Figure::of(format!("{name}: p99, 3 nodes"), "ms", quantile(0.99), None));
+        }
         // The price is judged below saturation; above it the nodes compete for the same processors.
         if matches!(load.what, What::Add { tasks: 1 }) && [16, 64].contains(&load.in_flight) {
             figures.push(Figure::of(
