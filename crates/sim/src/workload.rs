@@ -3,8 +3,8 @@
 
 use muster_proto::Bytes;
 use muster_proto::v1::{
-    AddTasks, CancelMode, CancelReason, CommandSpec, KeyValue, Lease, OpenRun, Outcome, Resource, RunOptions,
-    RunnerSpec, TaskSpec,
+    AddTasks, CancelMode, CancelReason, CommandSpec, ConfirmFailures, KeyValue, Lease, OpenRun, Outcome, Resource,
+    RunOptions, RunnerSpec, TaskSpec,
 };
 
 use crate::limits::MS;
@@ -35,7 +35,7 @@ impl RunPlan {
     /// An upper bound of the time that all attempts of the run need, one after another, with their backoffs.
     pub(crate) fn work_ms_max(&self) -> u64 {
         let options = self.open.options.as_ref().expect("made here");
-        let budget = u64::from(2 * options.retries + options.crash_retries + options.infra_retries + 3);
+        let budget = u64::from(2 * options.retries + options.crash_retries + options.infra_retries + 5);
         let each = |spec: &TaskSpec| {
             let (_, mean_ms, _) = behaviour_of(spec.command.as_ref(), &spec.item);
             2 * mean_ms + options.grace_ms + options.retry_backoff_ms_max + 1_000
@@ -170,6 +170,7 @@ fn draw_options(rng: &mut Rng) -> RunOptions {
         flaky_fails: rng.chance(200),
         retry_backoff_ms: backoff_ms,
         retry_backoff_ms_max: [0, 2_000, 10_000][rng.below(3) as usize],
+        confirm_failures: if rng.chance(600) { ConfirmFailures::Auto } else { ConfirmFailures::Unspecified }.into(),
         ..RunOptions::default()
     }
 }
