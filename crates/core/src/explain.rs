@@ -35,10 +35,23 @@ pub fn why(state: &State, run: &Run, index: u32) -> Vec<String> {
             Some(format!("worker {name} takes nothing new: {why}"))
         }));
     }
+    lines.extend(test_circuit(state, run, task));
     if task.returned() > 0 {
         lines.push(format!("{} leases were handed back before they started", task.returned()));
     }
     lines
+}
+
+/// What is held against the test itself.
+fn test_circuit(state: &State, run: &Run, task: &Task) -> Option<String> {
+    let stat = state.history().get(history::key(run.project(), task.name()))?;
+    let circuit = stat.circuit.as_ref()?;
+    let left_us = circuit.until()?.us().saturating_sub(state.log_time().us());
+    let (failures, seconds) = (circuit.failures(), left_us.div_ceil(1_000_000));
+    Some(match left_us {
+        0 => format!("the test has failed in {failures} runs in a row: one retry at a time is granted"),
+        _ => format!("the test has failed in {failures} runs in a row: no retries for {seconds} s more"),
+    })
 }
 
 /// What earlier runs of the project taught about a task, in a sentence; `None` for one that never ended before.
@@ -197,7 +210,10 @@ mod tests {
     fn history_is_told_with_its_flakes_and_its_duration() {
         let mut history = History::default();
         for (duration_us, flaky) in [(2_000_000, false), (6_000_000, true)] {
-            history.record(history::key("p", "t"), duration_us, flaky, 1);
+            let result = if flaky { TaskResult::Flaky } else { TaskResult::Passed };
+            let (at, now) = (muster_proto::v1::TaskRef::at(1, 0), crate::time::LogTime::default());
+            let recorded = history::Recorded { at, result, duration_us, now, log_index: 1 };
+            history.record(history::key("p", "t"), &recorded);
         }
         assert_eq!(
             known(&history, "p", "t").as_deref(),

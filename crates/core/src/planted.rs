@@ -48,10 +48,12 @@ pub enum Bug {
     ConfirmOnSame,
     /// What is held against workers is missing from snapshots.
     ForgetCircuits,
+    /// A test that fails again and again is retried nevertheless.
+    RetryOpenTest,
 }
 
 /// Every planted bug.
-pub const ALL: [Bug; 22] = [
+pub const ALL: [Bug; 23] = [
     Bug::SkipFencing,
     Bug::RetryOffByOne,
     Bug::GrantAfterCancel,
@@ -74,6 +76,7 @@ pub const ALL: [Bug; 22] = [
     Bug::UncountedProbes,
     Bug::ConfirmOnSame,
     Bug::ForgetCircuits,
+    Bug::RetryOpenTest,
 ];
 
 #[cfg(feature = "planted")]

@@ -37,6 +37,8 @@ pub struct Standpoint {
     pub has_witness: bool,
     /// If the attempt failed: another worker is to be asked.
     pub in_doubt: bool,
+    /// If the attempt failed: the test fails so often that no retry is granted.
+    pub retry_refused: bool,
 }
 
 /// Decides by the budgets of the run's options. The attempt that has just ended is the task's last one, unless
@@ -75,7 +77,8 @@ fn decide_by_budget(task: &Task, outcome: Outcome, options: &RunOptions, standpo
         Class::Infra | Class::Preempted => TaskResult::Infra,
     };
     let spent = failures_of(task, class);
-    if standpoint.in_doubt {
+    let is_own = class != Class::Infra;
+    if standpoint.in_doubt && !standpoint.retry_refused {
         return Next::Suspect { backoff_ms: backoff_ms(spent, options) };
     }
     // A failure that was doubted may have been of another class, with nothing left of its budget.
@@ -85,7 +88,7 @@ fn decide_by_budget(task: &Task, outcome: Outcome, options: &RunOptions, standpo
     } else {
         own.iter().any(|own| is_spent(task, *own, options))
     };
-    if cancelled || is_spent {
+    if cancelled || is_spent || (is_own && standpoint.retry_refused) {
         return Next::End(result);
     }
     Next::Again { backoff_ms: backoff_ms(spent, options), front: false }

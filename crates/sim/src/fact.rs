@@ -69,6 +69,8 @@ pub(crate) enum Fact<'a> {
         run: u64,
         /// Its id.
         id: &'a str,
+        /// Its project.
+        project: &'a str,
         /// Its options.
         options: &'a RunOptions,
     },

@@ -154,7 +154,7 @@ impl Observer {
         let id = &command.run_id;
         let run = now.state.run_by_id(id).ok_or_else(|| format!("run {id} was opened and is not there"))?;
         let options = command.options.clone().unwrap_or_default();
-        sink(&Fact::RunOpened { run: run.key(), id, options: &options });
+        sink(&Fact::RunOpened { run: run.key(), id, project: &command.project, options: &options });
         self.runs.insert(id.clone(), Run { key: run.key(), ..Run::default() });
         Ok(())
     }

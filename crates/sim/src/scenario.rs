@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::limits::{DRIFT_PPM_MAX, MS, SECOND, WILD_DRIFT_PPM};
 use crate::rng::Rng;
-use crate::workload::{RunPlan, draw_run};
+use crate::workload::{RunPlan, draw_run, draw_series};
 
 /// A kind of trouble that strikes again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,7 +137,11 @@ impl Scenario {
         let wild_clocks = rng.chance(30);
         let drift = drift_of(rng, wild_clocks);
         let workers = draw_workers(rng, faults_until_us, drift);
-        let runs = (0..rng.between((1, 4)) as usize).map(|number| draw_run(rng, number, faults_until_us)).collect();
+        let mut runs: Vec<_> =
+            (0..rng.between((1, 4)) as usize).map(|number| draw_run(rng, number, faults_until_us)).collect();
+        if rng.chance(150) {
+            runs.extend(draw_series(rng, runs.len(), faults_until_us));
+        }
         Self {
             faults_until_us,
             faults: draw_faults(rng),

@@ -7,7 +7,7 @@ use muster_proto::v1::{Attempt, AttemptReport, CancelMode, CancelReason, Outcome
 use super::Context;
 use super::suspects::result_of;
 use crate::effect::Effect;
-use crate::history;
+use crate::history::{self, Recorded};
 use crate::limits::RUN_KEPT_OUTPUT_BYTES_MAX;
 use crate::planted::{self, Bug};
 use crate::retry::{self, Next, Standpoint};
@@ -56,8 +56,11 @@ impl State {
         if outcome == Outcome::Passed {
             self.bear_witness(context, at, &worker);
         }
+        self.test_failed(at, outcome);
         let outcome = self.weigh(context, at, &worker, outcome);
-        match self.decide(at, &worker, outcome, cancelled) {
+        let next = self.decide(at, &worker, outcome, cancelled);
+        self.test_retries(at, outcome, &next);
+        match next {
             Next::End(result) => {
                 self.forget_probe(at, &worker);
                 self.clear_suspicion(at);
@@ -89,6 +92,7 @@ impl State {
             suspicion: suspicion.map(|suspicion| suspicion.result),
             has_witness: suspicion.is_some() && task.fit().is_some_and(|fit| self.has_witness(fit)),
             in_doubt: suspicion.is_none() && self.is_in_doubt(at, worker, outcome),
+            retry_refused: self.refuses_retry(at, outcome),
         };
         retry::decide(task, outcome, run.options(), &standpoint)
     }
@@ -157,6 +161,7 @@ impl State {
     }
 
     fn record_one(&mut self, context: &mut Context, at: TaskRef, result: TaskResult) {
+        self.probe_of_test_ended(at, result);
         let index = at.index;
         let run = self.stored.runs.get(&at.run).expect("the caller found it");
         let task = run.task(index).expect("the caller found it");
@@ -165,10 +170,12 @@ impl State {
         self.index.waiting.remove(&(at.run, index));
         if !matches!(result, TaskResult::Cancelled | TaskResult::Infra) {
             let passed = task.attempts.last().and_then(|attempt| attempt.report.as_ref());
-            let duration =
+            let duration_us =
                 passed.filter(|report| report.outcome() == Outcome::Passed).map_or(0, |report| report.wall_us);
             let key = history::key(&run.project, &task.name);
-            self.stored.history.record(key, duration, result == TaskResult::Flaky, context.at.index);
+            let (now, log_index) = (self.stored.log_time, context.at.index);
+            let recorded = Recorded { at, result, duration_us, now, log_index };
+            self.stored.history.record(key, &recorded);
         }
         let expected_us = task.expected_us;
         self.task_mut(at).expect("the caller found it").phase = Phase::Ended(result);

@@ -16,6 +16,7 @@ mod quarantine_worker;
 mod register_worker;
 mod seal_run;
 mod suspects;
+mod test_circuits;
 mod worker_lost;
 
 use muster_proto::v1::command::Kind;

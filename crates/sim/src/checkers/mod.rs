@@ -23,6 +23,7 @@ mod replicas_equal;
 mod retries_bounded;
 mod self_fencing;
 mod suspects;
+mod test_probes;
 
 use muster_core::State;
 use muster_proto::v1::TaskRef;
@@ -70,6 +71,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<capacity::Capacity>::default(),
         Box::<retries_bounded::RetriesBounded>::default(),
         Box::<probes_bounded::ProbesBounded>::default(),
+        Box::<test_probes::TestProbes>::default(),
         Box::<ledger_closes::LedgerCloses>::default(),
         Box::<never_false_green::NeverFalseGreen>::default(),
         Box::<no_ack_lost::NoAckLost>::default(),

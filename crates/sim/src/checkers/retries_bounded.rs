@@ -154,7 +154,7 @@ mod tests {
     use muster_proto::v1::{RegisterWorker, TaskRef};
 
     fn complains(options: &RunOptions, outcomes: &[Outcome]) -> bool {
-        let mut history = vec![Fact::RunOpened { run: 1, id: "r", options }];
+        let mut history = vec![Fact::RunOpened { run: 1, id: "r", project: "p", options }];
         for (token, outcome) in (1..).zip(outcomes) {
             history.extend([granted(token, 1), reported(token, *outcome)]);
         }
@@ -176,7 +176,7 @@ mod tests {
     fn a_suspect_task_that_goes_to_the_same_worker_or_once_too_often_is_noticed() {
         let options = RunOptions::default();
         let workers = ["w1", "w2"].map(|name| RegisterWorker { name: name.into(), ..Default::default() });
-        let mut history = vec![Fact::RunOpened { run: 1, id: "r", options: &options }];
+        let mut history = vec![Fact::RunOpened { run: 1, id: "r", project: "p", options: &options }];
         history.extend((1..).zip(&workers).map(|(session, worker)| Fact::SessionOpened { session, worker }));
         history.extend([granted(1, 1), reported(1, Outcome::Failed)]);
         let complains = |more: &[Fact<'_>]| see(&mut RetriesBounded::default(), &[&history, more].concat()).is_err();
