@@ -329,7 +329,7 @@ pub(crate) mod tests {
             let mut report =
                 AttemptReport { exit_code: *exit_code, wall_us: 12_000 * u64::from(*number), ..Default::default() };
             report.set_outcome(if *exit_code == 0 { Outcome::Passed } else { Outcome::Failed });
-            Attempt { number: *number, worker: "local".into(), report: Some(report) }
+            Attempt { number: *number, worker: "local".into(), report: Some(report), ..Default::default() }
         });
         let mut row = TaskRow { index, name: name.into(), attempts: attempts.collect(), ..Default::default() };
         row.set_result(result);
