@@ -7,8 +7,8 @@ use futures::Stream;
 use muster_proto::v1::{
     AddTasks, AddTasksReply, CancelRun, CancelRunReply, ChecksumReply, ChecksumRequest, ClusterChange, DrainReply,
     DrainRequest, GetRunRequest, ListRunsReply, ListRunsRequest, ListTasksReply, ListTasksRequest, ListWorkersRequest,
-    NodesReply, NodesRequest, OpenRun, OpenRunReply, OutputRequest, RunSummary, SealRun, SealRunReply, StatusReply,
-    StatusRequest, WatchEvent, WatchRequest, WhyReply, WhyRequest, WorkerRow,
+    NodesReply, NodesRequest, OpenRun, OpenRunReply, OutputRequest, QuarantineReply, QuarantineRequest, RunSummary,
+    SealRun, SealRunReply, StatusReply, StatusRequest, WatchEvent, WatchRequest, WhyReply, WhyRequest, WorkerRow,
 };
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -192,6 +192,21 @@ impl Client {
         let asked = format!("{} worker {worker}", if draining { "drain" } else { "undrain" });
         let request = DrainRequest { worker: worker.to_owned(), draining };
         self.done(self.stub.clone().drain(request).await, &asked)
+    }
+
+    /// Does not trust a worker any more, or does again.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such worker.
+    pub async fn quarantine(
+        &self,
+        worker: &str,
+        quarantined: bool,
+        reason: &str,
+    ) -> Result<QuarantineReply, ClientError> {
+        let asked = format!("{} worker {worker}", if quarantined { "quarantine" } else { "release" });
+        let request = QuarantineRequest { worker: worker.to_owned(), quarantined, reason: reason.to_owned() };
+        self.done(self.stub.clone().quarantine(request).await, &asked)
     }
 
     /// How the coordinator is.

@@ -12,6 +12,7 @@ pub(crate) mod list_runs;
 pub(crate) mod list_tasks;
 pub(crate) mod list_workers;
 pub(crate) mod open_run;
+pub(crate) mod quarantine_worker;
 pub(crate) mod read_output;
 pub(crate) mod seal_run;
 pub(crate) mod show_status;

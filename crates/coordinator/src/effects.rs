@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use muster_core::{Effect, State, view};
 use muster_proto::outcome::Class;
 use muster_proto::v1::coordinator_message::Kind;
-use muster_proto::v1::{Note, NoteKind, Outcome, Revoke, TaskRef};
+use muster_proto::v1::{CircuitState, Note, NoteKind, Outcome, Revoke, TaskRef, TaskRow};
 
 use crate::main_loop::MainLoop;
 use crate::signals::note;
@@ -44,7 +44,7 @@ impl Gathered {
                 self.changed.insert(task.run);
             }
             Effect::RunEnded { run } => self.ended.push(run),
-            Effect::Retried { task, .. } => {
+            Effect::Retried { task, .. } | Effect::Suspected { task, .. } | Effect::Reclassed { task, .. } => {
                 self.changed.insert(task.run);
                 self.rest.push(effect);
             }
@@ -52,7 +52,9 @@ impl Gathered {
                 self.changed.insert(run);
                 self.rest.push(effect);
             }
-            Effect::SessionEnded { .. } | Effect::WorkerJoined { .. } => self.rest.push(effect),
+            Effect::SessionEnded { .. } | Effect::WorkerJoined { .. } | Effect::CircuitMoved { .. } => {
+                self.rest.push(effect);
+            }
         }
     }
 }
@@ -113,12 +115,27 @@ impl MainLoop {
                 let retried = self.shared.read(|state| retried(state, task, attempt));
                 retried.iter().for_each(|note| self.shared.signals.note(Some(task.run), note));
             }
+            Effect::Suspected { task, attempt } if self.shared.signals.is_watched(task.run) => {
+                let suspect = self.shared.read(|state| suspected(state, task, attempt));
+                suspect.iter().for_each(|note| self.shared.signals.note(Some(task.run), note));
+            }
+            Effect::Reclassed { task, attempt } if self.shared.signals.is_watched(task.run) => {
+                let reclassed = self.shared.read(|state| reclassed(state, task, attempt));
+                reclassed.iter().for_each(|note| self.shared.signals.note(Some(task.run), note));
+            }
+            Effect::CircuitMoved { worker, state, reason } => {
+                let text = format!("the circuit of worker {worker} {}: {reason}", moved(state));
+                tracing::info!(worker, "{text}");
+                self.shared.signals.note(None, &note(NoteKind::CircuitMoved, text));
+            }
             Effect::Cancelling { run } => {
                 let cancel = self.shared.read(|state| state.run(run).and_then(|run| run.cancel()));
                 let how = cancel.map_or_else(String::new, |cancel| format!(": {}", words_of(cancel)));
                 self.shared.signals.note(Some(run), &note(NoteKind::Cancelling, format!("cancelling{how}")));
             }
             Effect::Retried { .. }
+            | Effect::Suspected { .. }
+            | Effect::Reclassed { .. }
             | Effect::Dispatch { .. }
             | Effect::Revoke { .. }
             | Effect::Recorded { .. }
@@ -142,6 +159,38 @@ impl MainLoop {
 fn retried(state: &State, task: TaskRef, number: u32) -> Option<Note> {
     let run = state.run(task.run)?;
     let row = view::task_row(state, run, task.index)?;
+    let (outcome, why, _) = told(&row, number)?;
+    let next = if outcome.class() == Some(Class::Preempted) { "runs again" } else { "is retried" };
+    let text = format!("attempt {number} {}{why}; the task {next}", outcome.word());
+    Some(Note { kind: NoteKind::AttemptRetried.into(), text, task: row.name })
+}
+
+/// What to say of a failure that another worker is asked about.
+fn suspected(state: &State, task: TaskRef, number: u32) -> Option<Note> {
+    let row = view::task_row(state, state.run(task.run)?, task.index)?;
+    let (outcome, why, worker) = told(&row, number)?;
+    let text = format!("attempt {number} {} on {worker}{why}; another worker is asked", outcome.word());
+    Some(Note { kind: NoteKind::FailureSuspect.into(), text, task: row.name })
+}
+
+/// What to say of a failure that was not the test's.
+fn reclassed(state: &State, task: TaskRef, number: u32) -> Option<Note> {
+    let row = view::task_row(state, state.run(task.run)?, task.index)?;
+    let (_, why, _) = told(&row, number)?;
+    Some(Note { kind: NoteKind::FailureReclassed.into(), text: format!("attempt {number}{why}"), task: row.name })
+}
+
+fn moved(state: CircuitState) -> &'static str {
+    match state {
+        CircuitState::Open => "is open",
+        CircuitState::HalfOpen => "is half open, one task at a time shows whether it is well",
+        CircuitState::Closed => "is closed",
+        CircuitState::Unspecified => "has moved",
+    }
+}
+
+/// How an attempt ended, why, and where.
+fn told(row: &TaskRow, number: u32) -> Option<(Outcome, String, &str)> {
     let attempt = row.attempts.iter().rev().find(|attempt| attempt.number == number)?;
     let report = attempt.report.as_ref()?;
     let outcome = report.outcome();
@@ -150,9 +199,7 @@ fn retried(state: &State, task: TaskRef, number: u32) -> Option<Note> {
         ("", _) => String::new(),
         (message, _) => format!(" ({message})"),
     };
-    let next = if outcome.class() == Some(Class::Preempted) { "runs again" } else { "is retried" };
-    let text = format!("attempt {number} {}{why}; the task {next}", outcome.word());
-    Some(Note { kind: NoteKind::AttemptRetried.into(), text, task: row.name })
+    Some((outcome, why, &attempt.worker))
 }
 
 fn words_of(cancel: muster_core::state::Cancel) -> String {

@@ -33,6 +33,7 @@ const LEAST: &[(&str, Role)] = &[
     ("/muster.v1.Runs/Workers", Role::Read),
     ("/muster.v1.Runs/Status", Role::Read),
     ("/muster.v1.Runs/Drain", Role::Admin),
+    ("/muster.v1.Runs/Quarantine", Role::Admin),
     ("/muster.v1.Cluster/Nodes", Role::Read),
     ("/muster.v1.Cluster/Checksum", Role::Read),
     ("/muster.v1.Cluster/Change", Role::Admin),

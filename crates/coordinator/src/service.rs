@@ -5,7 +5,8 @@ use std::sync::Arc;
 use muster_proto::v1::{
     AddTasks, AddTasksReply, CancelRun, CancelRunReply, DrainReply, DrainRequest, GetRunRequest, ListRunsReply,
     ListRunsRequest, ListTasksReply, ListTasksRequest, ListWorkersReply, ListWorkersRequest, OpenRun, OpenRunReply,
-    OutputRequest, RunSummary, SealRun, SealRunReply, StatusReply, StatusRequest, WatchRequest, WhyReply, WhyRequest,
+    OutputRequest, QuarantineReply, QuarantineRequest, RunSummary, SealRun, SealRunReply, StatusReply, StatusRequest,
+    WatchRequest, WhyReply, WhyRequest,
 };
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
@@ -127,6 +128,10 @@ impl Runs for RunsService {
 
     async fn workers(&self, _request: Request<ListWorkersRequest>) -> Reply<ListWorkersReply> {
         api::list_workers::call(&self.shared).await.map(Response::new)
+    }
+
+    async fn quarantine(&self, request: Request<QuarantineRequest>) -> Reply<QuarantineReply> {
+        api::quarantine_worker::call(&self.shared, request.into_inner()).await.map(Response::new)
     }
 
     async fn drain(&self, request: Request<DrainRequest>) -> Reply<DrainReply> {

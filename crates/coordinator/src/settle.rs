@@ -1,6 +1,7 @@
 //! What an applied entry means for those whose commands were in it. Comes after its effects were sent.
 
-use muster_core::{Refusal, Reply};
+use muster_core::state::{Session, Trust};
+use muster_core::{Refusal, Reply, State};
 use muster_proto::v1::coordinator_message::Kind;
 use muster_proto::v1::{NoteKind, Welcome};
 use tonic::Status;
@@ -87,7 +88,7 @@ impl MainLoop {
             let held: Vec<_> = session.leases().collect();
             let told = sessions.told(session.id())?;
             let missed = if existed { phases::missed(state, session, drained) } else { Vec::new() };
-            let revokes = dispatch::revokes(state, &held, session.draining()).into_iter().map(Kind::Revoke);
+            let revokes = dispatch::revokes(state, &held, takes_nothing(state, session)).into_iter().map(Kind::Revoke);
             Some((early, dispatch::leases(state, told, &held), revokes.chain(missed).collect::<Vec<_>>()))
         });
         // The session or its stream is over already.
@@ -128,4 +129,9 @@ impl MainLoop {
             }
         }
     }
+}
+
+/// What it has not started is wanted back.
+fn takes_nothing(state: &State, session: &Session) -> bool {
+    session.draining() || state.trust(session.name()) == Trust::None
 }

@@ -1,6 +1,6 @@
 //! What applying an entry gives back: replies for the proposer, effects for the leader. Data only.
 
-use muster_proto::v1::TaskRef;
+use muster_proto::v1::{CircuitState, TaskRef};
 
 /// What one applied entry gave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -131,6 +131,29 @@ pub enum Effect {
         task: TaskRef,
         /// The attempt that ended.
         attempt: u32,
+    },
+    /// An attempt did not pass, and that is not final before another worker has executed the task.
+    Suspected {
+        /// Which task.
+        task: TaskRef,
+        /// The attempt that failed.
+        attempt: u32,
+    },
+    /// An attempt that failed is laid to its worker: it was not the test's fault.
+    Reclassed {
+        /// Which task.
+        task: TaskRef,
+        /// The attempt.
+        attempt: u32,
+    },
+    /// The circuit of a worker has moved.
+    CircuitMoved {
+        /// Name of the worker.
+        worker: String,
+        /// Where it stands now.
+        state: CircuitState,
+        /// For people.
+        reason: String,
     },
     /// A cancel was accepted.
     Cancelling {

@@ -7,13 +7,16 @@ use muster_proto::v1::TaskResult;
 use crate::State;
 use crate::history::{self, History};
 use crate::state::task::outcome_of;
-use crate::state::{Fit, Phase, Run, Session, Task};
+use crate::state::{Circuit, Fit, Phase, Run, Session, Suspicion, Task, Trust};
 
 /// Sentences that explain a task's present state, most important first. Empty if there is no such task in memory.
 pub fn why(state: &State, run: &Run, index: u32) -> Vec<String> {
     let Some(task) = run.task(index) else { return Vec::new() };
     let mut lines = match task.phase() {
-        Phase::Pending { not_before } => pending(state, run, task, not_before.us()),
+        Phase::Pending { not_before } => match run.suspicion(index) {
+            Some(suspicion) => suspect(state, run, task, not_before.us(), suspicion),
+            None => pending(state, run, task, not_before.us()),
+        },
         Phase::Leased(lease) => {
             let worker = state.session(lease.session).map_or("a worker that is gone", |session| session.name());
             let (attempt, token) = (task.granted(), lease.token);
@@ -26,10 +29,29 @@ pub fn why(state: &State, run: &Run, index: u32) -> Vec<String> {
         let separator = if message.is_empty() { "" } else { ": " };
         format!("attempt {} on {} {}{separator}{message}", attempt.number, attempt.worker, outcome_of(attempt).word())
     }));
+    if !matches!(task.phase(), Phase::Ended(_)) {
+        lines.extend(state.sessions().filter(|session| session.could_ever_fit(task.fit())).filter_map(|session| {
+            let (name, why) = (session.name(), refuses(state, session)?);
+            Some(format!("worker {name} takes nothing new: {why}"))
+        }));
+    }
+    lines.extend(test_circuit(state, run, task));
     if task.returned() > 0 {
         lines.push(format!("{} leases were handed back before they started", task.returned()));
     }
     lines
+}
+
+/// What is held against the test itself.
+fn test_circuit(state: &State, run: &Run, task: &Task) -> Option<String> {
+    let stat = state.history().get(history::key(run.project(), task.name()))?;
+    let circuit = stat.circuit.as_ref()?;
+    let left_us = circuit.until()?.us().saturating_sub(state.log_time().us());
+    let (failures, seconds) = (circuit.failures(), left_us.div_ceil(1_000_000));
+    Some(match left_us {
+        0 => format!("the test has failed in {failures} runs in a row: one retry at a time is granted"),
+        _ => format!("the test has failed in {failures} runs in a row: no retries for {seconds} s more"),
+    })
 }
 
 /// What earlier runs of the project taught about a task, in a sentence; `None` for one that never ended before.
@@ -44,6 +66,14 @@ pub fn known(history: &History, project: &str, task: &str) -> Option<String> {
 fn ended(result: TaskResult, task: &Task) -> String {
     let attempts = task.attempts().len();
     format!("ended {} after {attempts} attempt{}", result.word(), if attempts == 1 { "" } else { "s" })
+}
+
+fn suspect(state: &State, run: &Run, task: &Task, not_before_us: u64, suspicion: &Suspicion) -> Vec<String> {
+    let (result, worker) = (suspicion.result.word(), &suspicion.worker);
+    let mut lines =
+        vec![format!("suspect: {result} on {worker}, and that is not final before another worker has executed it")];
+    lines.extend(pending(state, run, task, not_before_us));
+    lines
 }
 
 fn pending(state: &State, run: &Run, task: &Task, not_before_us: u64) -> Vec<String> {
@@ -69,8 +99,9 @@ fn pending(state: &State, run: &Run, task: &Task, not_before_us: u64) -> Vec<Str
     }
     if !takes(state, task.fit()) {
         let fits = state.sessions().filter(|session| session.could_ever_fit(task.fit()));
-        let names: Vec<_> = fits.map(Session::name).collect();
-        return vec![format!("pending: fits only where no new work is taken: {} drains", names.join(", "))];
+        let how = |session: &Session| if session.draining() { "drains" } else { "is quarantined" };
+        let names: Vec<_> = fits.map(|session| format!("{} {}", session.name(), how(session))).collect();
+        return vec![format!("pending: fits only where no new work is taken: {}", names.join(", "))];
     }
     let owner = state.pinned_to(run, task.group(), task.fit()).and_then(|owner| state.session(owner));
     if let Some(owner) = owner {
@@ -83,7 +114,37 @@ fn pending(state: &State, run: &Run, task: &Task, not_before_us: u64) -> Vec<Str
 
 /// Some worker takes tasks with this fit, now or when it has room.
 fn takes(state: &State, fit: Option<&Fit>) -> bool {
-    state.sessions().any(|session| !session.draining() && session.could_ever_fit(fit))
+    state.sessions().any(|session| state.is_of_use(session, fit))
+}
+
+/// Why a worker takes no new work, if it does not.
+fn refuses(state: &State, session: &Session) -> Option<String> {
+    if session.draining() {
+        return Some("it drains".into());
+    }
+    let circuit = state.circuit(session.name());
+    if let Some(reason) = circuit.and_then(Circuit::quarantine) {
+        return Some(if reason.is_empty() {
+            "it is quarantined".into()
+        } else {
+            format!("it is quarantined: {reason}")
+        });
+    }
+    match (state.trust(session.name()), circuit) {
+        (Trust::None, Some(circuit)) => {
+            let left_us = circuit.open_until()?.us().saturating_sub(state.log_time().us());
+            let (seconds, reason) = (left_us.div_ceil(1_000_000), circuit.reason());
+            Some(format!("its circuit is open for {seconds} s more: {reason}"))
+        }
+        (Trust::Probed(_), Some(circuit)) => {
+            Some(format!("its circuit is half open, one task at a time shows whether it is well: {}", circuit.reason()))
+        }
+        (Trust::HeldBack, _) => {
+            let doubted = state.doubted(session.name());
+            Some(format!("{doubted} of its failures wait for the word of another worker"))
+        }
+        _ => None,
+    }
 }
 
 /// Why a session can never run what has this fit; `None` where it can.
@@ -92,6 +153,9 @@ fn unfit(session: &Session, fit: Option<&Fit>) -> Option<String> {
     if let Some((key, value)) = fit.needs.iter().find(|(key, value)| session.labels().get(key) != Some(value)) {
         let has = session.labels().get(key).map_or_else(|| "no such label".into(), |has| format!("{key}={has}"));
         return Some(format!("worker {name}: needs {key}={value}, has {has}"));
+    }
+    if fit.elsewhere.as_deref() == Some(name) {
+        return Some(format!("worker {name}: it failed there, another one is asked"));
     }
     let (resource, amount) = fit.resources.iter().find(|(name, amount)| session.declared(name) < *amount)?;
     Some(format!("worker {name}: needs {amount} of {resource}, has {}", session.declared(resource)))
@@ -125,14 +189,15 @@ impl Stranded {
     /// What keeps each worker from running them, for the first `workers_max`.
     pub fn reasons(&self, state: &State, workers_max: usize) -> Vec<String> {
         let reason = |session: &Session| {
-            unfit(session, self.fit.as_deref()).unwrap_or_else(|| format!("worker {}: drains", session.name()))
+            let (name, why) = (session.name(), refuses(state, session).unwrap_or_default());
+            unfit(session, self.fit.as_deref()).unwrap_or_else(|| format!("worker {name}: {why}"))
         };
         state.sessions().take(workers_max).map(reason).collect()
     }
 
     /// A worker that takes them.
     pub fn taker<'a>(&self, state: &'a State) -> Option<&'a str> {
-        let takes = |session: &&Session| !session.draining() && session.could_ever_fit(self.fit.as_deref());
+        let takes = |session: &&Session| state.is_of_use(session, self.fit.as_deref());
         state.sessions().find(takes).map(Session::name)
     }
 }
@@ -145,7 +210,10 @@ mod tests {
     fn history_is_told_with_its_flakes_and_its_duration() {
         let mut history = History::default();
         for (duration_us, flaky) in [(2_000_000, false), (6_000_000, true)] {
-            history.record(history::key("p", "t"), duration_us, flaky, 1);
+            let result = if flaky { TaskResult::Flaky } else { TaskResult::Passed };
+            let (at, now) = (muster_proto::v1::TaskRef::at(1, 0), crate::time::LogTime::default());
+            let recorded = history::Recorded { at, result, duration_us, now, log_index: 1 };
+            history.record(history::key("p", "t"), &recorded);
         }
         assert_eq!(
             known(&history, "p", "t").as_deref(),

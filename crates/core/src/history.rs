@@ -4,15 +4,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use muster_proto::v1::{HistoryEntry, SnapshotHistory};
+use muster_proto::v1::{HistoryEntry, SnapshotHistory, TaskRef, TaskResult};
 
 use crate::limits::{HISTORY_SHARD_ENTRIES_MAX, HISTORY_SHARDS};
+use crate::test_circuit::TestCircuit;
+use crate::time::LogTime;
 
 /// A new duration moves the mean by one part in so many.
 const MEAN_WEIGHT: u64 = 4;
 
 /// Statistics of one test.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stat {
     /// Moving mean of the durations of passing attempts, in microseconds.
     pub mean_us: u64,
@@ -22,6 +24,19 @@ pub struct Stat {
     pub flakes: u32,
     /// Log index at which it was last used.
     last_log_index: u64,
+    /// What is held against it, if there is something.
+    pub circuit: Option<Box<TestCircuit>>,
+}
+
+/// A result of a test.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recorded {
+    pub(crate) at: TaskRef,
+    pub(crate) result: TaskResult,
+    /// Of its passing attempt, in microseconds; 0 = none.
+    pub(crate) duration_us: u64,
+    pub(crate) now: LogTime,
+    pub(crate) log_index: u64,
 }
 
 /// Statistics of all tests.
@@ -55,8 +70,16 @@ impl History {
         self.shards[shard_of(key)].get(&key)
     }
 
-    /// Records one result: `duration_us` of its passing attempt (0 = none), whether it was flaky.
-    pub fn record(&mut self, key: u128, duration_us: u64, flaky: bool, log_index: u64) {
+    /// What is held against a test, if there is something.
+    pub(crate) fn circuit_mut(&mut self, key: u128) -> Option<&mut TestCircuit> {
+        let shard = &mut self.shards[shard_of(key)];
+        shard.get(&key)?.circuit.as_ref()?;
+        Arc::make_mut(shard).get_mut(&key)?.circuit.as_deref_mut()
+    }
+
+    /// Records one result.
+    pub(crate) fn record(&mut self, key: u128, recorded: &Recorded) {
+        let Recorded { at, result, duration_us, now, log_index } = *recorded;
         let shard = Arc::make_mut(&mut self.shards[shard_of(key)]);
         if shard.len() >= HISTORY_SHARD_ENTRIES_MAX && !shard.contains_key(&key) {
             let oldest = shard.iter().min_by_key(|(key, stat)| (stat.last_log_index, **key)).map(|(key, _)| *key);
@@ -69,8 +92,12 @@ impl History {
             (known, new) => (known * (MEAN_WEIGHT - 1) + new) / MEAN_WEIGHT,
         };
         stat.runs = stat.runs.saturating_add(1);
-        stat.flakes = stat.flakes.saturating_add(u32::from(flaky));
+        stat.flakes = stat.flakes.saturating_add(u32::from(result == TaskResult::Flaky));
         stat.last_log_index = log_index;
+        if result.is_failure() {
+            stat.circuit.get_or_insert_default();
+        }
+        stat.circuit.take_if(|circuit| !circuit.recorded(at, result, now));
     }
 
     pub(crate) fn to_records(&self) -> impl Iterator<Item = SnapshotHistory> + '_ {
@@ -83,6 +110,7 @@ impl History {
                     runs: stat.runs,
                     flakes: stat.flakes,
                     last_log_index: stat.last_log_index,
+                    circuit: stat.circuit.as_ref().map(|circuit| circuit.to_record()),
                 })
                 .collect(),
         })
@@ -98,6 +126,7 @@ impl History {
                 runs: entry.runs,
                 flakes: entry.flakes,
                 last_log_index: entry.last_log_index,
+                circuit: entry.circuit.map(|circuit| Box::new(TestCircuit::of_record(circuit))),
             };
             Arc::make_mut(&mut self.shards[shard_of(key)]).insert(key, stat);
             true
@@ -109,12 +138,17 @@ impl History {
 mod tests {
     use super::*;
 
+    fn passed(duration_us: u64, log_index: u64) -> Recorded {
+        let (at, now) = (TaskRef::at(1, 0), LogTime::default());
+        Recorded { at, result: TaskResult::Passed, duration_us, now, log_index }
+    }
+
     #[test]
     fn the_mean_follows_the_durations_and_ignores_results_without_one() {
         let mut history = History::default();
         let key = key("p", "t");
         for (duration, expected) in [(1000, 1000), (2000, 1250), (0, 1250)] {
-            history.record(key, duration, false, 1);
+            history.record(key, &passed(duration, 1));
             assert_eq!(history.get(key).expect("recorded").mean_us, expected);
         }
         assert_eq!(history.get(key).expect("recorded").runs, 3);
@@ -125,10 +159,10 @@ mod tests {
         let mut history = History::default();
         let same_shard = |n: u128| n * HISTORY_SHARDS as u128;
         for n in 0..HISTORY_SHARD_ENTRIES_MAX as u128 {
-            history.record(same_shard(n), 1, false, 10 + n as u64);
+            history.record(same_shard(n), &passed(1, 10 + n as u64));
         }
-        history.record(same_shard(0), 1, false, 100_000);
-        history.record(same_shard(1_000_000), 1, false, 100_001);
+        history.record(same_shard(0), &passed(1, 100_000));
+        history.record(same_shard(1_000_000), &passed(1, 100_001));
         assert!(history.get(same_shard(0)).is_some(), "just used");
         assert!(history.get(same_shard(1)).is_none(), "the oldest");
         assert!(history.get(same_shard(2)).is_some());

@@ -2,12 +2,15 @@
 //! simulator after every event; far too slow for production.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use muster_proto::outcome::Class;
-use muster_proto::v1::{Ledger, TaskResult};
+use muster_proto::v1::{Attempt, Ledger, Outcome, TaskResult};
 
 use crate::State;
-use crate::retry::failures_of;
+use crate::limits::HALF_OPEN_PROBES;
+use crate::state::circuit::Stand;
+use crate::state::task::outcome_of;
 use crate::state::{Phase, Run};
 
 /// A rule that does not hold.
@@ -38,7 +41,9 @@ pub fn check(state: &State) -> Result<(), Violation> {
     no_starvation(state)?;
     groups(state)?;
     one_lease(state)?;
-    capacity(state)
+    capacity(state)?;
+    suspects(state)?;
+    probes_bounded(state)
 }
 
 /// Every pending task stands where the scheduler will find it: ready, in backoff, or behind a task without a result.
@@ -120,8 +125,9 @@ fn is_passed(result: Option<TaskResult>) -> bool {
 /// The ledger equals a recount, and closes.
 fn ledger_closes(run: &Run) -> Result<(), Violation> {
     let mut recount = Ledger { selected: u64::from(run.task_count()), ..Ledger::default() };
-    for task in run.tasks() {
+    for (index, task) in (0u32..).zip(run.tasks()) {
         match task.phase() {
+            Phase::Pending { .. } if run.suspicion(index).is_some() => recount.suspect += 1,
             Phase::Pending { .. } => recount.pending += 1,
             Phase::Leased(_) => recount.leased += 1,
             Phase::Ended(result) => *recount.count_mut(*result) += 1,
@@ -159,10 +165,14 @@ fn retries_bounded(run: &Run) -> Result<(), Violation> {
         (Class::Crash, options.crash_retries),
         (Class::Infra, options.infra_retries),
     ];
+    // Asking another worker is one more, where nothing is left of the budget.
+    let asked = u32::from(run.suspected > 0);
     for task in run.tasks() {
         for (class, budget) in budgets {
-            let spent = failures_of(task, class);
-            if spent > budget + 1 {
+            let believed = |attempt: &Attempt| attempt.reclassed_from() == Outcome::Unspecified;
+            let of_class = |attempt: &&Attempt| believed(attempt) && outcome_of(attempt).class() == Some(class);
+            let spent = task.attempts().iter().filter(of_class).count();
+            if spent > (budget + 1 + asked) as usize {
                 let name = task.name();
                 return violation(
                     "retries_bounded",
@@ -188,7 +198,7 @@ fn order(run: &Run) -> Result<(), Violation> {
 
 /// A cancelled run holds nothing that still waits.
 fn cancel_wins(run: &Run) -> Result<(), Violation> {
-    if run.cancel().is_some() && run.ledger().pending > 0 {
+    if run.cancel().is_some() && run.ledger().pending + run.ledger().suspect > 0 {
         return violation("cancel_wins", format!("run {} is cancelled and has pending tasks", run.id()));
     }
     Ok(())
@@ -240,6 +250,57 @@ fn capacity(state: &State) -> Result<(), Violation> {
         if let Some((name, amount)) = used.iter().find(|(name, amount)| session.declared(name) < **amount) {
             return violation("capacity", format!("{} leases {amount} of {name}", session.name()));
         }
+    }
+    Ok(())
+}
+
+/// What waits for another worker's word is kept from the first one, has no result, and somebody could say something.
+fn suspects(state: &State) -> Result<(), Violation> {
+    let mut by_worker: BTreeMap<Arc<str>, BTreeSet<(u64, u32)>> = BTreeMap::new();
+    for run in state.runs() {
+        for (index, suspicion) in run.suspects() {
+            by_worker.entry(Arc::clone(&suspicion.worker)).or_default().insert((run.key(), index));
+            let task = run.task(index);
+            let elsewhere = task.and_then(|task| task.fit()).and_then(|fit| fit.elsewhere.as_ref());
+            let waits = task.is_some_and(|task| matches!(task.phase(), Phase::Pending { .. }));
+            let forlorn = waits && !task.and_then(|task| task.fit()).is_some_and(|fit| state.has_witness(fit));
+            if elsewhere != Some(&suspicion.worker) || forlorn || task.is_none_or(|task| task.result().is_some()) {
+                let id = run.id();
+                return violation(
+                    "retries_bounded",
+                    format!("task {index} of run {id} is suspect ({suspicion:?}), elsewhere {elsewhere:?}: {task:?}"),
+                );
+            }
+        }
+    }
+    if by_worker != state.index.suspects {
+        let known = &state.index.suspects;
+        return violation("retries_bounded", format!("the suspects are {known:?}, recounted {by_worker:?}"));
+    }
+    Ok(())
+}
+
+/// No circuit is kept of which nothing is held against its worker, none has more probes than it may, and not too many
+/// workers that fit a label set are without a closed one.
+fn probes_bounded(state: &State) -> Result<(), Violation> {
+    let mut open = BTreeSet::new();
+    for (worker, circuit) in state.circuits() {
+        open.extend(circuit.open_until().map(|until| (until, Arc::from(worker))));
+        let probes = match &circuit.stand {
+            Stand::HalfOpen { probes, .. } => probes.as_slice(),
+            Stand::Closed | Stand::Open { .. } => &[],
+        };
+        let ended = probes.iter().any(|at| state.task(*at).is_none_or(|task| task.result().is_some()));
+        if probes.len() > HALF_OPEN_PROBES as usize || ended || circuit.is_clean() {
+            return violation("probes_bounded", format!("worker {worker} has {circuit:?}"));
+        }
+        if circuit.is_broken() && state.above_share(worker) {
+            return violation("probes_bounded", format!("too many others are open beside {worker}: {circuit:?}"));
+        }
+    }
+    if open != state.index.circuits_open {
+        let known = &state.index.circuits_open;
+        return violation("probes_bounded", format!("open circuits are {known:?}, recounted {open:?}"));
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ pub mod retry;
 pub mod schedule;
 pub mod snapshot;
 pub mod state;
+pub mod test_circuit;
 pub mod time;
 pub mod view;
 

@@ -33,6 +33,31 @@ pub const TASK_AFTER_MAX: usize = 1_024;
 pub const RETRIES_MAX: u32 = 100;
 /// Tasks shorter than this count as equally long: what sharing a process is worth to them is more than their order.
 pub const SHORT_TASK_US: u64 = 4_096;
+/// Workers against which something is held, connected or not.
+pub const CIRCUITS_MAX: usize = 10_000;
+/// So many infrastructure failures in a row, or tests that passed elsewhere, open a worker's circuit; and so many failures
+/// in a row a test's.
+pub const FAILURE_THRESHOLD: usize = 5;
+/// How long a circuit is open at first; twice as long each time that it is not well after that.
+pub const OPEN_FOR_MS: u64 = 30_000;
+/// How long a circuit is open at most.
+pub const OPEN_FOR_MS_MAX: u64 = 300_000;
+/// Leases at one time, in the whole cluster, that show whether a half-open circuit can be closed.
+pub const HALF_OPEN_PROBES: u32 = 1;
+/// So many of them must pass.
+pub const SUCCESSES_TO_CLOSE: u32 = 2;
+/// Most workers that fit a label set whose circuits may be other than closed at once, in parts of a hundred.
+pub const OPEN_SHARE_PERCENT_MAX: usize = 50;
+/// So many passes of a worker outweigh one test that failed on it and passed elsewhere.
+pub const VOTE_WORN_BY_PASSES: u32 = 4;
+/// Longest reason of a circuit or a quarantine, in bytes.
+pub const CIRCUIT_REASON_BYTES_MAX: usize = 512;
+/// Failures of a run that another worker is asked about, where the share is less.
+pub const CONFIRMATIONS_MIN: u64 = 20;
+/// Failures of a run that another worker is asked about, in parts of a hundred of its tasks.
+pub const CONFIRMATIONS_PERCENT: u64 = 5;
+/// Different fits that are remembered before those without ready tasks are forgotten.
+pub const FITS_KEPT: usize = 4_096;
 /// Shards of the history.
 pub const HISTORY_SHARDS: usize = 256;
 /// Entries in one shard of the history; the least recently used go first.
@@ -58,4 +83,8 @@ const _: () = {
     assert!(RUN_SUMMARIES_MAX >= RUNS_LIVE_MAX);
     assert!(CANCELLED_OPEN_MS_MAX > 2 * LEASE_TTL_MS, "a client has time to find another coordinator");
     assert!(TASK_ATTEMPTS_KEPT_MAX >= 8);
+    assert!(CIRCUITS_MAX >= SESSIONS_MAX);
+    assert!(OPEN_FOR_MS >= LEASE_TTL_MS && OPEN_FOR_MS < OPEN_FOR_MS_MAX);
+    assert!(HALF_OPEN_PROBES >= 1 && SUCCESSES_TO_CLOSE >= 1 && OPEN_SHARE_PERCENT_MAX < 100);
+    assert!(CONFIRMATIONS_MIN as usize >= FAILURE_THRESHOLD, "a sick worker is found out within what may be confirmed");
 };

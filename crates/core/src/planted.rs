@@ -40,10 +40,20 @@ pub enum Bug {
     ReviveFenced,
     /// A worker hands back what has started, too, and lets it run.
     ReturnStarted,
+    /// An open circuit refuses nothing.
+    GrantToOpen,
+    /// The probes of a half-open circuit are not counted.
+    UncountedProbes,
+    /// A failure is confirmed by the worker on which it happened.
+    ConfirmOnSame,
+    /// What is held against workers is missing from snapshots.
+    ForgetCircuits,
+    /// A test that fails again and again is retried nevertheless.
+    RetryOpenTest,
 }
 
 /// Every planted bug.
-pub const ALL: [Bug; 18] = [
+pub const ALL: [Bug; 23] = [
     Bug::SkipFencing,
     Bug::RetryOffByOne,
     Bug::GrantAfterCancel,
@@ -62,6 +72,11 @@ pub const ALL: [Bug; 18] = [
     Bug::MovePinnedGroup,
     Bug::ReviveFenced,
     Bug::ReturnStarted,
+    Bug::GrantToOpen,
+    Bug::UncountedProbes,
+    Bug::ConfirmOnSame,
+    Bug::ForgetCircuits,
+    Bug::RetryOpenTest,
 ];
 
 #[cfg(feature = "planted")]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use muster_proto::v1::snapshot_record::Kind;
 use muster_proto::v1::{
-    GroupPin, KeyValue, Resource, SnapshotHeader, SnapshotRecord, SnapshotRun, SnapshotSession, SnapshotTask,
-    SnapshotTasks, SnapshotTrailer, TaskSpec, TaskState,
+    CircuitState, GroupPin, KeyValue, Resource, SnapshotCircuit, SnapshotHeader, SnapshotRecord, SnapshotRun,
+    SnapshotSession, SnapshotSuspect, SnapshotTask, SnapshotTasks, SnapshotTrailer, TaskSpec, TaskState,
 };
 use muster_proto::version::SNAPSHOT_FORMAT;
 use muster_proto::{Bytes, Message};
@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::planted::{self, Bug};
 use crate::state::task::{Lease, Phase};
-use crate::state::{Cancel, Run, Session, State, Stored, Task};
+use crate::state::{Cancel, Circuit, Run, Session, Stand, State, Stored, Suspicion, Task};
 use crate::time::LogTime;
 
 /// Tasks in one record.
@@ -110,6 +110,7 @@ impl Stored {
             next_token: self.next_token,
             forgotten_runs: self.forgotten.iter().map(digest_bytes).collect(),
             drained_workers: self.drained.iter().cloned().collect(),
+            circuits: self.circuits.iter().map(|(worker, circuit)| circuit_record(worker, circuit)).collect(),
         }
     }
 }
@@ -132,6 +133,7 @@ fn run_records(run: &Run) -> impl Iterator<Item = Kind> + '_ {
         ended: run.ended,
         pins: run.pins.iter().map(|(group, session)| GroupPin { group: *group, session: *session }).collect(),
         closes_at_log_time_us: run.closes_at.map_or(0, LogTime::us),
+        suspects: run.suspects().map(|(index, suspicion)| suspect_record(index, suspicion)).collect(),
     };
     let chunks = (0..run.tasks.len()).step_by(RECORD_TASKS_MAX).map(|start| {
         let tasks = run.tasks.iter_from(start).take(RECORD_TASKS_MAX).map(task_record).collect();
@@ -185,6 +187,58 @@ fn session_record(session: &Session) -> SnapshotSession {
         draining: session.draining,
         lease_ttl_ms: session.lease_ttl_ms,
     }
+}
+
+fn suspect_record(index: u32, suspicion: &Suspicion) -> SnapshotSuspect {
+    let mut record = SnapshotSuspect { index, worker: suspicion.worker.to_string(), ..SnapshotSuspect::default() };
+    record.set_result(suspicion.result);
+    record
+}
+
+fn suspicion_of(record: SnapshotSuspect) -> Suspicion {
+    Suspicion { result: record.result(), worker: record.worker.into() }
+}
+
+fn circuit_record(worker: &str, circuit: &Circuit) -> SnapshotCircuit {
+    let (probes, successes) = match &circuit.stand {
+        Stand::HalfOpen { probes, successes } => (probes.clone(), *successes),
+        Stand::Closed | Stand::Open { .. } => (Vec::new(), 0),
+    };
+    SnapshotCircuit {
+        worker: worker.to_owned(),
+        state: circuit.state().into(),
+        open_until_us: circuit.open_until().map_or(0, LogTime::us),
+        open_for_ms: circuit.open_for_ms,
+        probes,
+        successes,
+        strikes: circuit.strikes.iter().map(digest_bytes).collect(),
+        votes: circuit.votes.iter().map(digest_bytes).collect(),
+        passes: circuit.passes,
+        reason: circuit.reason.to_string(),
+        quarantined: circuit.quarantine.is_some(),
+        quarantine_reason: circuit.quarantine.as_deref().unwrap_or_default().to_owned(),
+        changed_log_index: circuit.changed_log_index,
+    }
+}
+
+fn circuit_of(record: SnapshotCircuit) -> Option<(Arc<str>, Arc<Circuit>)> {
+    let stand = match record.state() {
+        CircuitState::Closed => Stand::Closed,
+        CircuitState::Open => Stand::Open { until: LogTime::from_us(record.open_until_us) },
+        CircuitState::HalfOpen => Stand::HalfOpen { probes: record.probes, successes: record.successes },
+        CircuitState::Unspecified => return None,
+    };
+    let circuit = Circuit {
+        stand,
+        strikes: record.strikes.iter().map(digest_of).collect::<Option<_>>()?,
+        votes: record.votes.iter().map(digest_of).collect::<Option<_>>()?,
+        passes: record.passes,
+        open_for_ms: record.open_for_ms,
+        reason: record.reason.into(),
+        quarantine: record.quarantined.then(|| record.quarantine_reason.into()),
+        changed_log_index: record.changed_log_index,
+    };
+    Some((record.worker.into(), Arc::new(circuit)))
 }
 
 /// Reads records one after another.
@@ -241,6 +295,10 @@ impl Reader {
         let forgotten: Option<_> = header.forgotten_runs.iter().map(digest_of).collect();
         self.stored.forgotten = Arc::new(forgotten.ok_or_else(|| self.damaged("a digest is malformed".into()))?);
         self.stored.drained = Arc::new(header.drained_workers.into_iter().collect());
+        if !planted::is(Bug::ForgetCircuits) {
+            let circuits: Option<_> = header.circuits.into_iter().map(circuit_of).collect();
+            self.stored.circuits = circuits.ok_or_else(|| self.damaged("a circuit is malformed".into()))?;
+        }
         self.has_header = true;
         self.count(bytes);
         Ok(())
@@ -278,6 +336,12 @@ impl Reader {
             task_time_us: summary.task_time_us,
             kept_output_bytes: record.kept_output_bytes,
             archived: (!record.archive_digest.is_empty()).then_some(record.archive_digest),
+            suspects: Arc::new(
+                record.suspects.into_iter().map(|suspect| (suspect.index, suspicion_of(suspect))).collect(),
+            ),
+            suspected: summary.suspected,
+            confirmed: summary.confirmed,
+            reclassed: summary.reclassed,
             expected_left_us: 0,
             unknown_left: 0,
         };
@@ -287,7 +351,11 @@ impl Reader {
     fn tasks(&mut self, record: SnapshotTasks) -> Option<()> {
         let run = self.runs.get_mut(&record.run)?;
         record.tasks.into_iter().try_for_each(|task| {
-            run.tasks.push(task_of(task)?);
+            let mut task = task_of(task)?;
+            if let Some(suspicion) = run.suspects.get(&run.task_count()) {
+                task.goes_elsewhere(&suspicion.worker);
+            }
+            run.tasks.push(task);
             Some(())
         })
     }
@@ -331,7 +399,7 @@ fn task_of(record: SnapshotTask) -> Option<Task> {
         TaskState::Pending => Phase::Pending { not_before: LogTime::from_us(record.not_before_us) },
         TaskState::Leased => Phase::Leased(Lease { token: record.lease_token, session: record.lease_session }),
         TaskState::Ended => Phase::Ended(record.result()),
-        TaskState::Unspecified => return None,
+        TaskState::Unspecified | TaskState::Suspect => return None,
     };
     let item = if record.item_is_name { record.name.clone() } else { spec.item.clone() };
     let spec = TaskSpec { name: record.name, item, group: record.group, ..spec };

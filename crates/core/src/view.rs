@@ -1,12 +1,12 @@
 //! The state as messages: rows and summaries for clients, leases for workers. Pure reading.
 
 use muster_proto::v1::{
-    CancelReason, KeyValue, Lease as LeaseMessage, Resource, RunContext, RunSummary, TaskRef, TaskResult, TaskRow,
-    TaskSpec, TaskState, WorkerRow,
+    CancelReason, CircuitState, KeyValue, Lease as LeaseMessage, Resource, RunContext, RunSummary, TaskRef, TaskResult,
+    TaskRow, TaskSpec, TaskState, WorkerRow,
 };
 
 use crate::State;
-use crate::state::{Phase, Run, Session, Task};
+use crate::state::{Circuit, Phase, Run, Session, Task};
 
 /// One run without its tasks.
 pub fn run_summary(run: &Run) -> RunSummary {
@@ -24,6 +24,9 @@ pub fn run_summary(run: &Run) -> RunSummary {
         attempts: run.attempts,
         attempts_repeated: run.attempts_repeated,
         task_time_us: run.task_time_us,
+        suspected: run.suspected,
+        confirmed: run.confirmed,
+        reclassed: run.reclassed,
         ..RunSummary::default()
     };
     summary.set_verdict(run.verdict);
@@ -39,10 +42,11 @@ pub fn task_row(state: &State, run: &Run, index: u32) -> Option<TaskRow> {
         name: task.name().to_owned(),
         attempts: task.attempts().to_vec(),
         expected_us: task.expected_us,
-        reason: reason(run, task),
+        reason: reason(run, index, task),
         ..TaskRow::default()
     };
     match task.phase() {
+        Phase::Pending { .. } if run.suspicion(index).is_some() => row.set_state(TaskState::Suspect),
         Phase::Pending { .. } => row.set_state(TaskState::Pending),
         Phase::Leased(lease) => {
             row.set_state(TaskState::Leased);
@@ -58,8 +62,11 @@ pub fn task_row(state: &State, run: &Run, index: u32) -> Option<TaskRow> {
     Some(row)
 }
 
-/// Why a task ended without an attempt that says it.
-fn reason(run: &Run, task: &Task) -> String {
+/// Why a task ended without an attempt that says it, or has not although it failed.
+fn reason(run: &Run, index: u32, task: &Task) -> String {
+    if let Some(suspicion) = run.suspicion(index) {
+        return format!("failed on {}; another worker is asked", suspicion.worker);
+    }
     if task.result() != Some(TaskResult::Cancelled) {
         return String::new();
     }
@@ -102,7 +109,7 @@ pub fn lease(state: &State, at: TaskRef) -> Option<LeaseMessage> {
         expected_us: task.expected_us,
         item: spec.item,
         group: spec.group,
-        isolate: task.is_suspect(),
+        isolate: task.goes_alone(),
         batched,
         group_goes_on: task.group() > 0 && state.index.has_ready_of_group(at.run, task.group()),
     })
@@ -124,10 +131,36 @@ pub fn run_context(run: &Run) -> RunContext {
 
 /// All sessions.
 pub fn worker_rows(state: &State) -> Vec<WorkerRow> {
-    state.sessions().map(worker_row).collect()
+    state.sessions().map(|session| worker_row(state, session)).collect()
 }
 
-fn worker_row(session: &Session) -> WorkerRow {
+/// Workers that are quarantined or whose circuit is not closed. Those that are not connected have session 0.
+pub fn broken_rows(state: &State) -> Vec<WorkerRow> {
+    let broken = state.circuits().filter(|(_, circuit)| circuit.is_broken() || circuit.quarantine().is_some());
+    let row = |worker: &str| {
+        let session = state.sessions().find(|session| session.name() == worker);
+        let absent = || WorkerRow { name: worker.to_owned(), ..circuit_row(state, worker) };
+        session.map_or_else(absent, |session| worker_row(state, session))
+    };
+    broken.map(|(worker, _)| row(worker)).collect()
+}
+
+/// What a worker's row says of its circuit.
+fn circuit_row(state: &State, worker: &str) -> WorkerRow {
+    let circuit = state.circuit(worker);
+    let left_us = circuit.and_then(Circuit::open_until).map(|until| until.us().saturating_sub(state.log_time().us()));
+    WorkerRow {
+        circuit: circuit.map_or(CircuitState::Closed, Circuit::state).into(),
+        circuit_reason: circuit.map_or("", Circuit::reason).to_owned(),
+        circuit_left_ms: left_us.map_or(0, |us| us.div_ceil(1000)),
+        quarantined: circuit.is_some_and(|circuit| circuit.quarantine().is_some()),
+        quarantine_reason: circuit.and_then(Circuit::quarantine).unwrap_or_default().to_owned(),
+        doubted: u32::try_from(state.doubted(worker)).unwrap_or(u32::MAX),
+        ..WorkerRow::default()
+    }
+}
+
+fn worker_row(state: &State, session: &Session) -> WorkerRow {
     let label = |(key, value): (&String, &String)| KeyValue { key: key.clone(), value: value.clone() };
     let resource = |(name, amount): (&String, &u64)| Resource { name: name.clone(), amount: *amount };
     WorkerRow {
@@ -138,5 +171,6 @@ fn worker_row(session: &Session) -> WorkerRow {
         resources: session.resources().iter().map(resource).collect(),
         leased: session.lease_count(),
         draining: session.draining(),
+        ..circuit_row(state, session.name())
     }
 }

@@ -103,7 +103,7 @@ impl Ledger {
 
     /// Selected tasks without a result.
     pub fn unaccounted(&self) -> u64 {
-        self.pending + self.leased
+        self.pending + self.leased + self.suspect
     }
 
     /// Failed, timed out and crashed tasks.

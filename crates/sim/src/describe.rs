@@ -62,6 +62,7 @@ fn describe(kind: &Kind) -> String {
                 expiries.map(|expiry| format!("{} token {} of {}", task(expiry.task), expiry.token, expiry.session));
             format!("expire_leases of term {}: {}", command.term, expiries.collect::<Vec<_>>().join(", "))
         }
+        Kind::QuarantineWorker(command) => format!("quarantine_worker {}: {}", command.worker, command.quarantined),
         Kind::AdvanceTime(_) => "advance_time".to_owned(),
     }
 }

@@ -2,7 +2,9 @@
 
 use muster_core::{LogPosition, Refusal, Reply};
 use muster_proto::v1::command::Kind;
-use muster_proto::v1::{Ledger, Outcome, RegisterWorker, RunOptions, RunSummary, TaskRef, TaskResult, TaskSpec};
+use muster_proto::v1::{
+    CircuitState, Ledger, Outcome, RegisterWorker, RunOptions, RunSummary, TaskRef, TaskResult, TaskSpec,
+};
 
 /// When something happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +69,8 @@ pub(crate) enum Fact<'a> {
         run: u64,
         /// Its id.
         id: &'a str,
+        /// Its project.
+        project: &'a str,
         /// Its options.
         options: &'a RunOptions,
     },
@@ -136,6 +140,34 @@ pub(crate) enum Fact<'a> {
     Retried {
         /// Which.
         task: TaskRef,
+    },
+    /// A task failed, and another worker is asked.
+    Suspected {
+        /// Which.
+        task: TaskRef,
+    },
+    /// A failed attempt is laid to its worker.
+    Reclassed {
+        /// Of which task.
+        task: TaskRef,
+        /// What its worker had said.
+        reported: Outcome,
+    },
+    /// The circuit of a worker has moved.
+    CircuitMoved {
+        /// Worker's name.
+        worker: &'a str,
+        /// Where to.
+        state: CircuitState,
+        /// Why, as people are told.
+        reason: &'a str,
+    },
+    /// A person does not trust a worker, or does again.
+    Quarantined {
+        /// Worker's name.
+        worker: &'a str,
+        /// It gets no new lease.
+        quarantined: bool,
     },
     /// A task has its result.
     Recorded {

@@ -124,6 +124,10 @@ impl Observer {
                 sink(&Fact::Draining { session: command.session, draining: command.draining });
                 Ok(())
             }
+            (Kind::QuarantineWorker(command), Ok(_)) => {
+                sink(&Fact::Quarantined { worker: &command.worker, quarantined: command.quarantined });
+                Ok(())
+            }
             (Kind::GrantLeases(_), Ok(Reply::LeasesGranted { granted, .. })) => self.granted(now, *granted, sink),
             (Kind::FinishAttempts(command), _) => {
                 self.finish_attempts(command, answer, sink);
@@ -150,7 +154,7 @@ impl Observer {
         let id = &command.run_id;
         let run = now.state.run_by_id(id).ok_or_else(|| format!("run {id} was opened and is not there"))?;
         let options = command.options.clone().unwrap_or_default();
-        sink(&Fact::RunOpened { run: run.key(), id, options: &options });
+        sink(&Fact::RunOpened { run: run.key(), id, project: &command.project, options: &options });
         self.runs.insert(id.clone(), Run { key: run.key(), ..Run::default() });
         Ok(())
     }
@@ -280,6 +284,16 @@ impl Observer {
                 sink(&Fact::Recorded { task, result });
             }
             Effect::Retried { task, .. } => sink(&Fact::Retried { task }),
+            Effect::Suspected { task, .. } => sink(&Fact::Suspected { task }),
+            Effect::Reclassed { task, attempt } => {
+                let attempts = state.task(task).map_or(&[][..], |task| task.attempts());
+                let reclassed = attempts.iter().find(|reclassed| reclassed.number == attempt);
+                let reported = reclassed.map_or(Outcome::Unspecified, |attempt| attempt.reclassed_from());
+                sink(&Fact::Reclassed { task, reported });
+            }
+            Effect::CircuitMoved { ref worker, state, ref reason } => {
+                sink(&Fact::CircuitMoved { worker, state, reason });
+            }
             Effect::Cancelling { run } => {
                 let mode = state.run(run).and_then(|run| run.cancel()).map(|cancel| cancel.mode);
                 sink(&Fact::Cancelling { run, kill: mode == Some(CancelMode::Kill) });

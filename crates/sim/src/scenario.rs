@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::limits::{DRIFT_PPM_MAX, MS, SECOND, WILD_DRIFT_PPM};
 use crate::rng::Rng;
-use crate::workload::{RunPlan, draw_run};
+use crate::workload::{RunPlan, draw_run, draw_series};
 
 /// A kind of trouble that strikes again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,8 +36,12 @@ pub(crate) enum Fault {
     Stall,
     /// A worker's process and the way to the leader stand still together, as on a machine that swaps.
     Smother,
+    /// Every test fails at once on a worker for a while, or cannot be started there.
+    Sick,
     /// A worker gets no new leases for a while.
     Drain,
+    /// A person does not trust a worker for a while.
+    Quarantine,
     /// A wall clock jumps.
     WallJump,
     /// A client sends something wrong: the same id with another body, a chunk out of order, ...
@@ -51,7 +55,7 @@ pub(crate) enum Fault {
 /// Trouble of coordinators.
 const OF_LEADERS: [Fault; 3] = [Fault::LeaderCrash, Fault::LeaderPause, Fault::LeaderDeposed];
 /// Trouble of workers.
-const OF_WORKERS: [Fault; 11] = [
+const OF_WORKERS: [Fault; 12] = [
     Fault::WorkerCrash,
     Fault::WorkerPause,
     Fault::KeeperCrash,
@@ -63,9 +67,10 @@ const OF_WORKERS: [Fault; 11] = [
     Fault::Stall,
     Fault::Smother,
     Fault::NameClash,
+    Fault::Sick,
 ];
 /// Trouble that costs no worker anything.
-const HARMLESS: [Fault; 4] = [Fault::Drain, Fault::WallJump, Fault::Rogue, Fault::Replay];
+const HARMLESS: [Fault; 5] = [Fault::Drain, Fault::Quarantine, Fault::WallJump, Fault::Rogue, Fault::Replay];
 
 /// How the network treats calls and messages.
 #[derive(Clone, Debug)]
@@ -132,7 +137,11 @@ impl Scenario {
         let wild_clocks = rng.chance(30);
         let drift = drift_of(rng, wild_clocks);
         let workers = draw_workers(rng, faults_until_us, drift);
-        let runs = (0..rng.between((1, 4)) as usize).map(|number| draw_run(rng, number, faults_until_us)).collect();
+        let mut runs: Vec<_> =
+            (0..rng.between((1, 4)) as usize).map(|number| draw_run(rng, number, faults_until_us)).collect();
+        if rng.chance(150) {
+            runs.extend(draw_series(rng, runs.len(), faults_until_us));
+        }
         Self {
             faults_until_us,
             faults: draw_faults(rng),
@@ -202,11 +211,13 @@ fn draw_faults(rng: &mut Rng) -> Vec<(Fault, u64)> {
         }
     };
     match theme {
-        // Nothing; leaders that fail; workers in trouble; one kind of trouble, again and again; everything.
+        // Nothing; leaders that fail; workers in trouble; one kind of trouble, again and again; workers
+        // that are sick; everything.
         0 => {}
         1 | 2 => add(&OF_LEADERS, 600, 8_000),
         3 => add(&OF_WORKERS, 500, 3_000),
         4 | 5 => add(&[one], 1_000, 2_000),
+        6 => add(&[Fault::Sick], 1_000, 10_000),
         _ => {
             add(&OF_LEADERS, 400, 6_000);
             add(&OF_WORKERS, 300, 3_000);

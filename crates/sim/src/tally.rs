@@ -3,12 +3,12 @@
 use std::fmt;
 
 use muster_core::Refusal;
-use muster_proto::v1::{Outcome, TaskResult};
+use muster_proto::v1::{CircuitState, Outcome, TaskResult};
 
 use crate::fact::{Fact, How};
 
 /// Things that are counted, in the order in which they are printed.
-const NAMES: [&str; 29] = [
+const NAMES: [&str; 35] = [
     "runs opened",
     "submissions repeated or refused",
     "leases granted",
@@ -38,11 +38,23 @@ const NAMES: [&str; 29] = [
     "tasks in groups",
     "tasks for a runner",
     "leases asked back for idle slots",
+    "failures asked about",
+    "failures laid to a worker",
+    "circuits opened",
+    "circuits half open",
+    "circuits closed",
+    "workers quarantined",
 ];
 
 /// Counters, by place in the list of names.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tally([u64; NAMES.len()]);
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self([0; NAMES.len()])
+    }
+}
 
 impl Tally {
     pub(crate) fn see(&mut self, fact: &Fact<'_>) {
@@ -76,6 +88,12 @@ impl Tally {
             Fact::Disturbed { .. } => counts[24] += 1,
             Fact::Checksums { .. } => counts[25] += 1,
             Fact::Recalled { leases } => counts[28] += leases as u64,
+            Fact::Suspected { .. } => counts[29] += 1,
+            Fact::Reclassed { .. } => counts[30] += 1,
+            Fact::CircuitMoved { state: CircuitState::Open, .. } => counts[31] += 1,
+            Fact::CircuitMoved { state: CircuitState::HalfOpen, .. } => counts[32] += 1,
+            Fact::CircuitMoved { .. } => counts[33] += 1,
+            Fact::Quarantined { quarantined: true, .. } => counts[34] += 1,
             Fact::TaskAdded { spec, .. } => {
                 counts[26] += u64::from(spec.group > 0);
                 counts[27] += u64::from(!spec.item.is_empty());

@@ -3,8 +3,8 @@
 
 use muster_proto::Bytes;
 use muster_proto::v1::{
-    AddTasks, CancelMode, CancelReason, CommandSpec, KeyValue, Lease, OpenRun, Outcome, Resource, RunOptions,
-    RunnerSpec, TaskSpec,
+    AddTasks, CancelMode, CancelReason, CommandSpec, ConfirmFailures, KeyValue, Lease, OpenRun, Outcome, Resource,
+    RunOptions, RunnerSpec, TaskSpec,
 };
 
 use crate::limits::MS;
@@ -35,7 +35,7 @@ impl RunPlan {
     /// An upper bound of the time that all attempts of the run need, one after another, with their backoffs.
     pub(crate) fn work_ms_max(&self) -> u64 {
         let options = self.open.options.as_ref().expect("made here");
-        let budget = u64::from(2 * options.retries + options.crash_retries + options.infra_retries + 3);
+        let budget = u64::from(2 * options.retries + options.crash_retries + options.infra_retries + 5);
         let each = |spec: &TaskSpec| {
             let (_, mean_ms, _) = behaviour_of(spec.command.as_ref(), &spec.item);
             2 * mean_ms + options.grace_ms + options.retry_backoff_ms_max + 1_000
@@ -129,6 +129,27 @@ pub(crate) fn draw_run(rng: &mut Rng, number: usize, until_us: u64) -> RunPlan {
     RunPlan { open, chunks, open_at_us, cancels: draw_cancels(rng, open_at_us), begins_again_pm: rng.below(400) }
 }
 
+/// The same few tests again and again, some of which fail each time.
+pub(crate) fn draw_series(rng: &mut Rng, first: usize, until_us: u64) -> Vec<RunPlan> {
+    let behaviours = [Behaviour::Fail, Behaviour::Fail, Behaviour::Flaky, Behaviour::Pass];
+    let task = |(index, behaviour): (usize, Behaviour)| TaskSpec {
+        name: format!("again{index}"),
+        command: Some(command(behaviour, 50, 80)),
+        ..TaskSpec::default()
+    };
+    let tasks: Vec<_> = behaviours.into_iter().enumerate().map(task).collect();
+    let options = RunOptions { retries: 1 + rng.below(2) as u32, infra_retries: 3, max_fail: 0, ..draw_options(rng) };
+    let run = |number: usize| {
+        let run_id = format!("run{number}");
+        let chunks = vec![AddTasks { run_id: run_id.clone(), seq: 0, tasks: tasks.clone() }];
+        let (client, project) = (format!("client{number}"), "again".to_owned());
+        let open = OpenRun { run_id, client, project, options: Some(options.clone()) };
+        let open_at_us = rng.below(until_us);
+        RunPlan { open, chunks, open_at_us, cancels: draw_cancels(rng, open_at_us), begins_again_pm: rng.below(400) }
+    };
+    (first..first + 16).map(run).collect()
+}
+
 /// Some tasks are executed by a runner; the name of some of them is its own.
 fn give_to_runner(rng: &mut Rng, options: &mut RunOptions, tasks: &mut [TaskSpec]) {
     options.runner = Some(RunnerSpec { plugin: "simulated".into(), ..RunnerSpec::default() });
@@ -170,6 +191,7 @@ fn draw_options(rng: &mut Rng) -> RunOptions {
         flaky_fails: rng.chance(200),
         retry_backoff_ms: backoff_ms,
         retry_backoff_ms_max: [0, 2_000, 10_000][rng.below(3) as usize],
+        confirm_failures: if rng.chance(600) { ConfirmFailures::Auto } else { ConfirmFailures::Unspecified }.into(),
         ..RunOptions::default()
     }
 }

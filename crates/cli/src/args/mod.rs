@@ -97,6 +97,10 @@ pub(crate) enum Command {
     Drain(needs::DrainArgs),
     /// Give a worker that drains tasks again
     Undrain(needs::UndrainArgs),
+    /// Do not trust a worker: no new tasks until it is released
+    Quarantine(needs::QuarantineArgs),
+    /// Trust a worker again that is quarantined, or whose circuit is open
+    Release(needs::ReleaseArgs),
     /// Show how the coordinator is
     Status(StatusArgs),
     /// Be a coordinator of a cluster, or the only one

@@ -1,4 +1,4 @@
-//! What tasks need of a worker (`--needs`), and the arguments of `drain` and `undrain`.
+//! What tasks need of a worker (`--needs`), and the arguments of `drain`, `undrain`, `quarantine` and `release`.
 
 use clap::Args;
 use muster_proto::v1::{KeyValue, Resource, TaskSpec};
@@ -61,6 +61,29 @@ pub(crate) struct DrainArgs {
 Example:
   muster undrain w3 --cluster ci-1:8080")]
 pub(crate) struct UndrainArgs {
+    /// Name of the worker
+    #[arg(value_name = "WORKER")]
+    pub(crate) worker: String,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Example:
+  muster quarantine w3 --reason 'its clock is wrong' --cluster ci-1:8080")]
+pub(crate) struct QuarantineArgs {
+    /// Name of the worker
+    #[arg(value_name = "WORKER")]
+    pub(crate) worker: String,
+    /// Why, for those who wonder
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Example:
+  muster release w3 --cluster ci-1:8080")]
+pub(crate) struct ReleaseArgs {
     /// Name of the worker
     #[arg(value_name = "WORKER")]
     pub(crate) worker: String,

@@ -103,6 +103,10 @@ pub(crate) struct Policy {
     /// What tasks that passed only on a retry do to the exit code
     #[arg(long, value_name = "WHAT", default_value = "pass")]
     pub(crate) flaky: Flaky,
+    /// Before a failure is final, let another worker that fits execute the task, too [default: auto on a cluster,
+    /// off on one machine]
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) confirm_failures: Option<Confirm>,
     /// Stop at the first failure: the same as --max-fail 1
     #[arg(long, conflicts_with = "max_fail")]
     pub(crate) fail_fast: bool,
@@ -159,6 +163,15 @@ pub(crate) enum Flaky {
     Pass,
     /// Exit code 7
     Fail,
+}
+
+/// `--confirm-failures`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Confirm {
+    /// Where another worker that fits is connected
+    Auto,
+    /// Never
+    Off,
 }
 
 #[derive(Clone, Debug, Args)]

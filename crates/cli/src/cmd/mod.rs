@@ -17,6 +17,7 @@ mod nodes;
 mod outputs;
 mod programs;
 mod pytest;
+mod quarantine;
 mod reporting;
 mod rerun;
 mod resolve;
@@ -96,6 +97,8 @@ pub(crate) async fn run(cli: Cli) -> CommandResult {
         Command::Workers(_) => workers::workers(&context).await,
         Command::Drain(args) => drain::drain(&context, &args.worker, true).await,
         Command::Undrain(args) => drain::drain(&context, &args.worker, false).await,
+        Command::Quarantine(args) => quarantine::quarantine(&context, &args.worker, args.reason.as_deref()).await,
+        Command::Release(args) => quarantine::release(&context, &args.worker).await,
         Command::Status(_) => status::status(&context).await,
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => man::man(&args),

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use muster_frameworks::{Framework, ListError, command};
-use muster_proto::v1::{RunOptions, RunnerSpec, TaskSpec};
+use muster_proto::v1::{ConfirmFailures, RunOptions, RunnerSpec, TaskSpec};
 
 use super::programs::growing::Growing;
 use super::resolve::some;
 use crate::args::RunArgs;
-use crate::args::run::{Flaky, Policy};
+use crate::args::run::{Confirm, Flaky, Policy};
 use crate::environment;
 use crate::exit_code::Failure;
 use crate::host::Place;
@@ -88,6 +88,7 @@ pub(crate) fn options(args: &RunArgs, place: &Place, description: &str) -> RunOp
         crash_retries,
         infra_retries,
         flaky,
+        confirm_failures,
         fail_fast,
         max_fail,
         deadline,
@@ -104,6 +105,7 @@ pub(crate) fn options(args: &RunArgs, place: &Place, description: &str) -> RunOp
         deadline_ms: deadline.map_or(0, millis),
         priority,
         flaky_fails: flaky == Flaky::Fail,
+        confirm_failures: confirm(confirm_failures, place).into(),
         retry_backoff_ms: RETRY_BACKOFF_MS.0,
         retry_backoff_ms_max: RETRY_BACKOFF_MS.1,
         cwd: place.cwd.clone().into_os_string().into_vec().into(),
@@ -111,6 +113,16 @@ pub(crate) fn options(args: &RunArgs, place: &Place, description: &str) -> RunOp
         framework: Framework::Command.name().to_owned(),
         description: description.to_owned(),
         ..Default::default()
+    }
+}
+
+/// On one machine there is nobody else to ask.
+fn confirm(asked: Option<Confirm>, place: &Place) -> ConfirmFailures {
+    match asked {
+        Some(Confirm::Auto) => ConfirmFailures::Auto,
+        Some(Confirm::Off) => ConfirmFailures::Off,
+        None if place.cluster.is_some() => ConfirmFailures::Auto,
+        None => ConfirmFailures::Unspecified,
     }
 }
 
@@ -184,6 +196,10 @@ pub(crate) fn option_differences(asked: &RunOptions, held: &RunOptions) -> Vec<S
         if words.is_empty() { "none".to_owned() } else { words.join(" ") }
     };
     let forks = |options: &RunOptions| options.runner.as_ref().is_some_and(|spec| spec.fork).to_string();
+    let confirms = |options: &RunOptions| match options.confirm_failures() {
+        ConfirmFailures::Auto => "auto",
+        ConfirmFailures::Off | ConfirmFailures::Unspecified => "off",
+    };
     let pairs = [
         ("framework", runner(asked), runner(held)),
         ("forked", forks(asked), forks(held)),
@@ -197,6 +213,7 @@ pub(crate) fn option_differences(asked: &RunOptions, held: &RunOptions) -> Vec<S
         ("--deadline", format!("{} ms", asked.deadline_ms), format!("{} ms", held.deadline_ms)),
         ("--priority", asked.priority.to_string(), held.priority.to_string()),
         ("--flaky fail", asked.flaky_fails.to_string(), held.flaky_fails.to_string()),
+        ("--confirm-failures", confirms(asked).to_owned(), confirms(held).to_owned()),
         ("directory", cwd(asked), cwd(held)),
     ];
     let differ = pairs.into_iter().filter(|(_, asked, held)| asked != held);

@@ -35,6 +35,9 @@ pub(crate) async fn status(context: &Context) -> CommandResult {
     if hosted {
         text.push_str(&format!("slots     {}\n", status.slots));
     }
+    for trouble in status.circuits.iter().filter_map(super::workers::trouble) {
+        text.push_str(&format!("circuit   {trouble}\n"));
+    }
     text.push_str(&format!(
         "log       last {} · applied {} · snapshot {}\n",
         status.last_log_index, status.applied_index, status.snapshot_index

@@ -1,5 +1,8 @@
 //! `muster workers`.
 
+use muster_core::limits::FAILURE_THRESHOLD;
+use muster_proto::v1::{CircuitState, WorkerRow};
+
 use super::Context;
 use crate::exit_code::{CommandResult, OK};
 use crate::host::Reader;
@@ -37,10 +40,44 @@ pub(crate) async fn workers(context: &Context) -> CommandResult {
             worker.session.to_string(),
             worker.slots.to_string(),
             worker.leased.to_string(),
-            if worker.draining { "draining" } else { "ready" }.to_owned(),
+            state(worker).to_owned(),
             sanitise::line(&labels.collect::<Vec<_>>().join(" ")).into_owned(),
         ]);
     }
-    out::put(&table.show(context.screen.columns, context.screen.style))?;
+    let mut text = table.show(context.screen.columns, context.screen.style);
+    workers.iter().filter_map(trouble).for_each(|line| text.push_str(&format!("{line}\n")));
+    out::put(&text)?;
     Ok(OK)
+}
+
+fn state(worker: &WorkerRow) -> &'static str {
+    match worker.circuit() {
+        _ if worker.quarantined => "quarantined",
+        CircuitState::Open => "open",
+        CircuitState::HalfOpen => "half open",
+        _ if worker.draining => "draining",
+        _ if worker.doubted as usize >= FAILURE_THRESHOLD => "held back",
+        _ => "ready",
+    }
+}
+
+/// Why a worker is not trusted, in a line; `None` for one that is.
+pub(super) fn trouble(worker: &WorkerRow) -> Option<String> {
+    let (name, reason) = (sanitise::line(&worker.name), sanitise::line(&worker.circuit_reason));
+    let mut words = Vec::new();
+    if worker.quarantined {
+        let why = sanitise::line(&worker.quarantine_reason);
+        words.push(if why.is_empty() { "quarantined".to_owned() } else { format!("quarantined: {why}") });
+    }
+    match worker.circuit() {
+        CircuitState::Open => {
+            let left = worker.circuit_left_ms.div_ceil(1000);
+            words.push(format!("circuit open for {left} s more: {reason}"));
+        }
+        CircuitState::HalfOpen => {
+            words.push(format!("circuit half open, one task at a time shows whether it is well: {reason}"));
+        }
+        CircuitState::Closed | CircuitState::Unspecified => {}
+    }
+    (!words.is_empty()).then(|| format!("{name}  {}", words.join("; ")))
 }

@@ -75,6 +75,7 @@ impl Offline {
             last_log_index: self.position.index,
             applied_index: self.position.index,
             live_runs: u32::try_from(self.state.live_runs().count()).unwrap_or(u32::MAX),
+            circuits: muster_core::view::broken_rows(&self.state),
             ..Default::default()
         }
     }

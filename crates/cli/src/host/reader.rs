@@ -2,8 +2,8 @@
 
 use muster_client::{Client, ClientError};
 use muster_proto::v1::{
-    DrainReply, ListRunsRequest, ListTasksReply, ListTasksRequest, OutputRequest, RunSummary, StatusReply, TaskRow,
-    TaskSpec, WhyReply, WorkerRow,
+    DrainReply, ListRunsRequest, ListTasksReply, ListTasksRequest, OutputRequest, QuarantineReply, RunSummary,
+    StatusReply, TaskRow, TaskSpec, WhyReply, WorkerRow,
 };
 
 use super::find;
@@ -140,6 +140,20 @@ impl Reader {
     pub(crate) async fn drain(&mut self, worker: &str, draining: bool) -> Result<DrainReply, Failure> {
         let nobody = |_: &Offline| Err(Failure::usage("no workers: nobody hosts this project now"));
         self.ask(async |client| client.drain(worker, draining).await, nobody).await
+    }
+
+    /// Does not trust a worker any more, or does again.
+    ///
+    /// # Errors
+    /// When there is no such worker, or the answer cannot be had.
+    pub(crate) async fn quarantine(
+        &mut self,
+        worker: &str,
+        quarantined: bool,
+        reason: &str,
+    ) -> Result<QuarantineReply, Failure> {
+        let nobody = |_: &Offline| Err(Failure::usage("no workers: nobody hosts this project now"));
+        self.ask(async |client| client.quarantine(worker, quarantined, reason).await, nobody).await
     }
 
     /// How the coordinator is.

@@ -108,6 +108,8 @@ impl Human {
         self.worker_was_lost |= note.kind() == NoteKind::WorkerLost;
         let word = match note.kind() {
             NoteKind::AttemptRetried => "RETRY   ",
+            NoteKind::FailureSuspect => "SUSPECT ",
+            NoteKind::CircuitMoved => "CIRCUIT ",
             NoteKind::Cancelling => "CANCEL  ",
             NoteKind::Warning => "WARNING ",
             _ => "INFRA   ",
@@ -221,8 +223,26 @@ impl Human {
             text.push('\n');
             text.push_str(&text_of(run.attempts_repeated));
         }
+        if run.suspected > 0 {
+            text.push('\n');
+            text.push_str(&doubts(run));
+        }
         text
     }
+}
+
+/// What became of the failures that other workers were asked about.
+fn doubts(run: &RunSummary) -> String {
+    let failures =
+        |count: u64| if count == 1 { "1 failure".to_owned() } else { format!("{} failures", thousands(count)) };
+    let mut text = format!("another worker was asked about {}", failures(run.suspected));
+    if run.confirmed > 0 {
+        text.push_str(&format!(" · {} confirmed there", thousands(run.confirmed)));
+    }
+    if run.reclassed > 0 {
+        text.push_str(&format!(" · {} laid to a worker whose circuit was open", failures(run.reclassed)));
+    }
+    text
 }
 
 /// `1,386`.
@@ -309,7 +329,7 @@ pub(crate) mod tests {
             let mut report =
                 AttemptReport { exit_code: *exit_code, wall_us: 12_000 * u64::from(*number), ..Default::default() };
             report.set_outcome(if *exit_code == 0 { Outcome::Passed } else { Outcome::Failed });
-            Attempt { number: *number, worker: "local".into(), report: Some(report) }
+            Attempt { number: *number, worker: "local".into(), report: Some(report), ..Default::default() }
         });
         let mut row = TaskRow { index, name: name.into(), attempts: attempts.collect(), ..Default::default() };
         row.set_result(result);

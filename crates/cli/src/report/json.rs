@@ -4,7 +4,8 @@
 use std::io::{self, Write};
 
 use muster_proto::v1::{
-    Attempt, Expectation, Ledger, RunSummary, StatusReply, TaskRow, TaskState, TestDetail, Verdict, WorkerRow,
+    Attempt, CircuitState, Expectation, Ledger, Outcome, RunSummary, StatusReply, TaskRow, TaskState, TestDetail,
+    Verdict, WorkerRow,
 };
 use muster_proto::version::REPORT_FORMAT;
 use serde::Serialize;
@@ -66,6 +67,11 @@ pub(crate) struct RunJson<'a> {
     ended_ms: Option<u64>,
     attempts: u64,
     attempts_repeated: u64,
+    /// Failures of which another worker was asked; of these, those that failed there too.
+    suspected: u64,
+    confirmed: u64,
+    /// Attempts whose failure was laid to the worker.
+    reclassed: u64,
     task_time_us: u64,
 }
 
@@ -87,6 +93,9 @@ impl<'a> From<&'a RunSummary> for RunJson<'a> {
             ended_ms: ended.then_some(run.ended_wall_ms),
             attempts: run.attempts,
             attempts_repeated: run.attempts_repeated,
+            suspected: run.suspected,
+            confirmed: run.confirmed,
+            reclassed: run.reclassed,
             task_time_us: run.task_time_us,
         }
     }
@@ -107,6 +116,7 @@ pub(crate) struct LedgerJson {
     unaccounted: u64,
     pending: u64,
     leased: u64,
+    suspect: u64,
 }
 
 impl From<Ledger> for LedgerJson {
@@ -124,6 +134,7 @@ impl From<Ledger> for LedgerJson {
             unaccounted: ledger.unaccounted(),
             pending: ledger.pending,
             leased: ledger.leased,
+            suspect: ledger.suspect,
         }
     }
 }
@@ -168,6 +179,8 @@ pub(crate) struct AttemptJson<'a> {
     attempt: u32,
     worker: &'a str,
     outcome: &'static str,
+    /// What the worker said, where its failure was laid to it; null otherwise.
+    reclassed_from: Option<&'static str>,
     exit_code: Option<i32>,
     signal: Option<u32>,
     message: String,
@@ -235,6 +248,7 @@ impl<'a> From<&'a Attempt> for AttemptJson<'a> {
             attempt: attempt.number,
             worker: &attempt.worker,
             outcome: report.outcome().word(),
+            reclassed_from: (attempt.reclassed_from() != Outcome::Unspecified).then(|| attempt.reclassed_from().word()),
             exit_code: (report.exit_code >= 0).then_some(report.exit_code),
             signal: (report.signal > 0).then_some(report.signal),
             message: report.message.clone(),
@@ -261,6 +275,16 @@ pub(crate) struct WorkerJson<'a> {
     slots: u32,
     leased: u32,
     draining: bool,
+    /// `closed`, `open`, `half_open`.
+    circuit: &'static str,
+    /// Why it is not closed.
+    circuit_reason: &'a str,
+    /// How long it is open yet; null unless it is open.
+    circuit_left_ms: Option<u64>,
+    quarantined: bool,
+    quarantine_reason: &'a str,
+    /// Its failures that wait for another worker's word.
+    doubted: u32,
     labels: std::collections::BTreeMap<&'a str, &'a str>,
     resources: std::collections::BTreeMap<&'a str, u64>,
 }
@@ -273,6 +297,12 @@ impl<'a> From<&'a WorkerRow> for WorkerJson<'a> {
             slots: worker.slots,
             leased: worker.leased,
             draining: worker.draining,
+            circuit: super::json_words::circuit_state(worker.circuit()),
+            circuit_reason: &worker.circuit_reason,
+            circuit_left_ms: (worker.circuit() == CircuitState::Open).then_some(worker.circuit_left_ms),
+            quarantined: worker.quarantined,
+            quarantine_reason: &worker.quarantine_reason,
+            doubted: worker.doubted,
             labels: worker.labels.iter().map(|label| (label.key.as_str(), label.value.as_str())).collect(),
             resources: worker.resources.iter().map(|resource| (resource.name.as_str(), resource.amount)).collect(),
         }
@@ -294,6 +324,8 @@ pub(crate) struct StatusJson<'a> {
     snapshot_index: u64,
     live_runs: u32,
     slots: u32,
+    /// Workers that are quarantined or whose circuit is not closed, connected (session above 0) or not.
+    circuits: Vec<WorkerJson<'a>>,
 }
 
 impl<'a> StatusJson<'a> {
@@ -311,6 +343,7 @@ impl<'a> StatusJson<'a> {
             snapshot_index: status.snapshot_index,
             live_runs: status.live_runs,
             slots: status.slots,
+            circuits: status.circuits.iter().map(WorkerJson::from).collect(),
         }
     }
 }

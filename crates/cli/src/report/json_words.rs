@@ -1,14 +1,24 @@
 //! Words of the glossary that only JSON and listings use.
 
-use muster_proto::v1::{CancelReason, NoteKind, TaskResult, TaskState};
+use muster_proto::v1::{CancelReason, CircuitState, NoteKind, TaskResult, TaskState};
 
-/// `pending`, `leased`, `ended`.
+/// `pending`, `leased`, `suspect`, `ended`.
 pub(crate) fn task_state(state: TaskState) -> &'static str {
     match state {
         TaskState::Unspecified => "unspecified",
         TaskState::Pending => "pending",
         TaskState::Leased => "leased",
         TaskState::Ended => "ended",
+        TaskState::Suspect => "suspect",
+    }
+}
+
+/// Where a circuit stands: `closed`, `open`, `half_open`.
+pub(crate) fn circuit_state(state: CircuitState) -> &'static str {
+    match state {
+        CircuitState::Closed | CircuitState::Unspecified => "closed",
+        CircuitState::Open => "open",
+        CircuitState::HalfOpen => "half_open",
     }
 }
 
@@ -35,6 +45,9 @@ pub(crate) fn note_kind(kind: NoteKind) -> &'static str {
         NoteKind::Recovered => "recovered",
         NoteKind::Warning => "warning",
         NoteKind::NeedsMet => "needs_met",
+        NoteKind::FailureSuspect => "failure_suspect",
+        NoteKind::FailureReclassed => "failure_reclassed",
+        NoteKind::CircuitMoved => "circuit_moved",
     }
 }
 
@@ -62,7 +75,7 @@ pub(crate) fn parse_result(word: &str) -> Result<TaskResult, String> {
 /// # Errors
 /// Names the words there are.
 pub(crate) fn parse_state(word: &str) -> Result<TaskState, String> {
-    let all = [TaskState::Pending, TaskState::Leased, TaskState::Ended];
+    let all = [TaskState::Pending, TaskState::Leased, TaskState::Suspect, TaskState::Ended];
     let known = || all.map(task_state).join(", ");
     all.into_iter().find(|state| task_state(*state) == word).ok_or_else(|| format!("not one of: {}", known()))
 }

@@ -1,5 +1,6 @@
 //! How the coordinator is.
 
+use muster_core::view;
 use muster_proto::v1::StatusReply;
 use tonic::Status;
 
@@ -8,9 +9,9 @@ use crate::shared::Shared;
 pub(crate) fn call(shared: &Shared) -> Result<StatusReply, Status> {
     shared.check_open()?;
     let status = shared.consensus.status();
-    let (live_runs, slots) = shared.read(|state| {
+    let (live_runs, slots, circuits) = shared.read(|state| {
         let slots = state.sessions().map(|session| session.slots()).fold(0, u32::saturating_add);
-        (state.live_runs().count(), slots)
+        (state.live_runs().count(), slots, view::broken_rows(state))
     });
     Ok(StatusReply {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -23,5 +24,6 @@ pub(crate) fn call(shared: &Shared) -> Result<StatusReply, Status> {
         snapshot_index: status.snapshot_index,
         live_runs: u32::try_from(live_runs).unwrap_or(u32::MAX),
         slots,
+        circuits,
     })
 }

@@ -66,7 +66,7 @@ mod tests {
                 message: "m".repeat(message_bytes),
                 ..Default::default()
             };
-            Attempt { number, worker: "w".into(), report: Some(report) }
+            Attempt { number, worker: "w".into(), report: Some(report), ..Default::default() }
         };
         TaskRow { name: "t".into(), attempts: (1..=attempts).map(attempt).collect(), ..Default::default() }
     }

@@ -47,8 +47,9 @@ impl Filter {
             && name.contains(&self.name_contains)
     }
 
-    fn wants_task(&self, task: &Task) -> bool {
+    fn wants_task(&self, run: &Run, index: u32, task: &Task) -> bool {
         let state = match task.phase() {
+            Phase::Pending { .. } if run.suspicion(index).is_some() => TaskState::Suspect,
             Phase::Pending { .. } => TaskState::Pending,
             Phase::Leased(_) => TaskState::Leased,
             Phase::Ended(_) => TaskState::Ended,
@@ -114,7 +115,7 @@ impl Page {
             if self.ends_before(index) {
                 break;
             }
-            let wanted = run.task(index).is_some_and(|task| self.filter.wants_task(task));
+            let wanted = run.task(index).is_some_and(|task| self.filter.wants_task(run, index, task));
             let row = wanted.then(|| view::task_row(state, run, index)).flatten();
             if let Some(row) = row.filter(|row| self.filter.wants_worker_of(row)) {
                 self.push(row, || view::task_spec(run, index));

@@ -68,6 +68,7 @@ impl State {
             return;
         }
         for at in pending {
+            self.end_suspect(context, at);
             self.record_result(context, at, TaskResult::Cancelled);
         }
     }

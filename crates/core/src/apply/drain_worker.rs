@@ -30,6 +30,8 @@ impl State {
             return Ok(Reply::Done);
         };
         session.draining = command.draining;
+        self.index.settle_due = true;
+        let session = self.session(id).expect("found above");
         if command.draining {
             let revoke = |token| Effect::Revoke { session: id, token, kill: false };
             context.effects.extend(session.leases.keys().copied().map(revoke));

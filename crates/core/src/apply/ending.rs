@@ -1,15 +1,18 @@
 //! Endings: of an attempt, of a task, of a run. Each happens in one place, here.
 
+use std::sync::Arc;
+
 use muster_proto::v1::{Attempt, AttemptReport, CancelMode, CancelReason, Outcome, TaskRef, TaskResult, Verdict};
 
 use super::Context;
+use super::suspects::result_of;
 use crate::effect::Effect;
-use crate::history;
+use crate::history::{self, Recorded};
 use crate::limits::RUN_KEPT_OUTPUT_BYTES_MAX;
 use crate::planted::{self, Bug};
-use crate::retry::{self, Next};
+use crate::retry::{self, Next, Standpoint};
 use crate::state::task::Phase;
-use crate::state::{Run, State};
+use crate::state::{Run, State, Suspicion};
 
 /// The report of an attempt whose worker can no longer report itself.
 pub(super) fn report_of_loss(task: TaskRef, token: u64, outcome: Outcome, worker: &str, reason: &str) -> AttemptReport {
@@ -37,22 +40,40 @@ impl State {
         let at = report.task.expect("the caller found it");
         let outcome = report.outcome();
         let (number, worker) = self.free_lease(at);
-        let (options, cancelled) = {
+        let cancelled = {
             let run = self.run_mut(at.run).expect("the caller found it");
             run.task_time_us += report.wall_us;
-            (run.options.clone(), run.cancel.is_some())
+            run.cancel.is_some()
         };
         if outcome == Outcome::Returned {
             // Nothing was executed: it was no attempt.
             self.run_mut(at.run).expect("the caller found it").attempts -= 1;
             self.task_mut(at).expect("the caller found it").returned += 1;
         } else {
-            self.keep_attempt(at, number, worker, report);
+            self.keep_attempt(at, number, &worker, report);
         }
-        let task = self.task(at).expect("the caller found it");
-        match retry::decide(task, outcome, &options, cancelled) {
-            Next::End(result) => self.record_result(context, at, result),
+        self.judge_worker(context, at, &worker, outcome);
+        if outcome == Outcome::Passed {
+            self.bear_witness(context, at, &worker);
+        }
+        self.test_failed(at, outcome);
+        let outcome = self.weigh(context, at, &worker, outcome);
+        let next = self.decide(at, &worker, outcome, cancelled);
+        self.test_retries(at, outcome, &next);
+        match next {
+            Next::End(result) => {
+                self.forget_probe(at, &worker);
+                self.clear_suspicion(at);
+                self.record_result(context, at, result);
+            }
+            Next::Suspect { backoff_ms } => {
+                let suspicion = Suspicion { worker, result: result_of(outcome) };
+                self.suspect(context, at, suspicion);
+                self.requeue(at, if planted::is(Bug::SkipBackoff) { 0 } else { backoff_ms }, true);
+                context.effects.push(Effect::Suspected { task: at, attempt: number });
+            }
             Next::Again { backoff_ms, front } => {
+                self.forget_probe(at, &worker);
                 self.requeue(at, if planted::is(Bug::SkipBackoff) { 0 } else { backoff_ms }, front);
                 if outcome != Outcome::Returned {
                     context.effects.push(Effect::Retried { task: at, attempt: number });
@@ -62,22 +83,36 @@ impl State {
         self.end_run_if_done(context, at.run);
     }
 
+    fn decide(&self, at: TaskRef, worker: &Arc<str>, outcome: Outcome, cancelled: bool) -> Next {
+        let run = self.run(at.run).expect("the caller found it");
+        let task = run.task(at.index).expect("the caller found it");
+        let suspicion = run.suspicion(at.index);
+        let standpoint = Standpoint {
+            cancelled,
+            suspicion: suspicion.map(|suspicion| suspicion.result),
+            has_witness: suspicion.is_some() && task.fit().is_some_and(|fit| self.has_witness(fit)),
+            in_doubt: suspicion.is_none() && self.is_in_doubt(at, worker, outcome),
+            retry_refused: self.refuses_retry(at, outcome),
+        };
+        retry::decide(task, outcome, run.options(), &standpoint)
+    }
+
     /// Takes the lease from the task and from its session; the task is pending after it. Gives the attempt's number
     /// and the worker's name.
-    fn free_lease(&mut self, at: TaskRef) -> (u32, String) {
+    fn free_lease(&mut self, at: TaskRef) -> (u32, Arc<str>) {
         let task = self.task_mut(at).expect("the caller found it");
         let lease = task.lease().expect("the caller checked its token");
         task.phase = Phase::Pending { not_before: crate::time::LogTime::default() };
         let number = task.granted;
         self.release(at, lease.token, lease.session);
-        let worker = self.session(lease.session).map_or_else(String::new, |session| session.name().to_owned());
+        let worker = self.session(lease.session).map_or_else(|| "".into(), |session| Arc::clone(&session.name));
         let run = self.run_mut(at.run).expect("the caller found it");
         run.ledger.leased -= 1;
-        run.ledger.pending += 1;
+        *run.waiting_mut(at.index) += 1;
         (number, worker)
     }
 
-    fn keep_attempt(&mut self, at: TaskRef, number: u32, worker: String, mut report: AttemptReport) {
+    fn keep_attempt(&mut self, at: TaskRef, number: u32, worker: &str, mut report: AttemptReport) {
         let run = self.run_mut(at.run).expect("the caller found it");
         let properties = report.detail.iter().flat_map(|detail| &detail.properties);
         let properties: usize = properties.map(|property| property.key.len() + property.value.len()).sum();
@@ -90,7 +125,8 @@ impl State {
             run.kept_output_bytes += kept;
         }
         let task = self.task_mut(at).expect("the caller found it");
-        task.keep_attempt(Attempt { number, worker, report: Some(report) });
+        let (worker, report) = (worker.to_owned(), Some(report));
+        task.keep_attempt(Attempt { number, worker, report, ..Attempt::default() });
     }
 
     fn requeue(&mut self, at: TaskRef, backoff_ms: u64, front: bool) {
@@ -125,6 +161,7 @@ impl State {
     }
 
     fn record_one(&mut self, context: &mut Context, at: TaskRef, result: TaskResult) {
+        self.probe_of_test_ended(at, result);
         let index = at.index;
         let run = self.stored.runs.get(&at.run).expect("the caller found it");
         let task = run.task(index).expect("the caller found it");
@@ -133,10 +170,12 @@ impl State {
         self.index.waiting.remove(&(at.run, index));
         if !matches!(result, TaskResult::Cancelled | TaskResult::Infra) {
             let passed = task.attempts.last().and_then(|attempt| attempt.report.as_ref());
-            let duration =
+            let duration_us =
                 passed.filter(|report| report.outcome() == Outcome::Passed).map_or(0, |report| report.wall_us);
             let key = history::key(&run.project, &task.name);
-            self.stored.history.record(key, duration, result == TaskResult::Flaky, context.at.index);
+            let (now, log_index) = (self.stored.log_time, context.at.index);
+            let recorded = Recorded { at, result, duration_us, now, log_index };
+            self.stored.history.record(key, &recorded);
         }
         let expected_us = task.expected_us;
         self.task_mut(at).expect("the caller found it").phase = Phase::Ended(result);

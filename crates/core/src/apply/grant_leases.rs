@@ -1,5 +1,7 @@
 //! `grant_leases`: the leader's plan, checked again grant by grant; each one that holds takes the next token.
 
+use std::sync::Arc;
+
 use muster_proto::v1::{Grant, GrantLeases, Outcome, TaskRef};
 
 use super::{Answer, Context};
@@ -33,7 +35,8 @@ impl State {
         if self.pinned_to(run, task.group, task.fit()).is_some_and(|only| only != grant.session) {
             return false;
         }
-        if !self.stored.sessions.get(&grant.session).is_some_and(|session| has_room(session, task)) {
+        let session = self.stored.sessions.get(&grant.session);
+        if !session.is_some_and(|session| has_room(session, task) && self.trust(session.name()).allows(task.fit())) {
             return false;
         }
         self.lease(context, at, grant.session);
@@ -57,10 +60,12 @@ impl State {
         let run = self.run_mut(at.run).expect("the caller found it");
         run.attempts += 1;
         run.attempts_repeated += u64::from(repeats);
-        run.ledger.pending -= u64::from(was_pending);
+        *run.waiting_mut(at.index) -= u64::from(was_pending);
         run.ledger.leased += u64::from(was_pending);
         self.hold(at, token, session);
         self.pin(at, session);
+        let worker = self.session(session).map(|session| Arc::clone(&session.name));
+        worker.iter().for_each(|worker| self.count_probe(at, worker));
         context.effects.push(Effect::Dispatch { session, task: at, token, attempt });
     }
 }

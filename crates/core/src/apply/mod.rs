@@ -1,17 +1,22 @@
 //! Applying log entries: the match over the commands and the passing of log time. One file for each command;
-//! what several of them share (ending an attempt, recording a result, ending a run) is in [`ending`].
+//! what several of them share (ending an attempt, recording a result, ending a run) is in [`ending`], what attempts say of
+//! workers in [`circuits`], and failures that are not final yet in [`suspects`].
 
 mod add_tasks;
 mod archive_run;
 mod cancel_run;
+mod circuits;
 mod drain_worker;
 mod ending;
 mod expire_leases;
 mod finish_attempts;
 mod grant_leases;
 mod open_run;
+mod quarantine_worker;
 mod register_worker;
 mod seal_run;
+mod suspects;
+mod test_circuits;
 mod worker_lost;
 
 use muster_proto::v1::command::Kind;
@@ -40,7 +45,17 @@ impl State {
         let mut context = Context { at, wall_ms: entry.wall_ms, effects: Vec::new() };
         self.wake(&mut context);
         let replies = entry.commands.into_iter().map(|command| self.apply_command(&mut context, command)).collect();
+        self.settle(&mut context);
         Applied { replies, effects: context.effects }
+    }
+
+    /// Who could execute what may have changed: no label set is left to circuits that are not closed, and no task to
+    /// workers that are not there.
+    fn settle(&mut self, context: &mut Context) {
+        while std::mem::take(&mut self.index.settle_due) {
+            self.close_above_share(context);
+            self.settle_suspects(context);
+        }
     }
 
     fn apply_command(&mut self, context: &mut Context, command: Command) -> Answer {
@@ -59,13 +74,16 @@ impl State {
             Kind::GrantLeases(command) => self.grant_leases(context, &command),
             Kind::FinishAttempts(command) => self.finish_attempts(context, &command),
             Kind::ExpireLeases(command) => self.expire_leases(context, &command),
+            Kind::QuarantineWorker(command) => self.quarantine_worker(context, &command),
             Kind::AdvanceTime(_) => Ok(Reply::Done),
         }
     }
 
-    /// Does what has become due: backoffs end, deadlines pass, what never came of cancelled runs is waited for no more.
+    /// Does what has become due: backoffs end, deadlines pass, what never came of cancelled runs is waited for no
+    /// more, circuits are half open.
     fn wake(&mut self, context: &mut Context) {
         let now = self.stored.log_time;
+        self.wake_circuits(context);
         while let Some((at, (run, index))) = self.index.delayed.first().copied() {
             if at > now {
                 break;

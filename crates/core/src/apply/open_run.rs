@@ -50,6 +50,10 @@ impl State {
             task_time_us: 0,
             kept_output_bytes: 0,
             archived: None,
+            suspects: Arc::default(),
+            suspected: 0,
+            confirmed: 0,
+            reclassed: 0,
             expected_left_us: 0,
             unknown_left: 0,
         };

@@ -36,6 +36,7 @@ impl State {
         let mut session = Session::new(id, command.clone());
         session.draining = self.is_drained(name);
         self.stored.sessions.insert(id, Arc::new(session));
+        self.index.settle_due = true;
         context.effects.push(Effect::WorkerJoined { session: id });
         Ok(Reply::WorkerRegistered { session: id, existed: false })
     }

@@ -26,6 +26,7 @@ impl State {
         }
         let attempts = u32::try_from(leases.len()).expect("bounded by SESSION_LEASES_MAX");
         let session = self.stored.sessions.remove(&id).expect("the caller found it");
+        self.index.settle_due = true;
         assert!(session.leases.is_empty(), "session {id} ends without leases");
         context.effects.push(Effect::SessionEnded { session: id, worker, reason: reason.to_owned(), attempts });
         attempts

@@ -16,7 +16,7 @@ use muster_proto::v1::TaskRef;
 
 use super::limits::RECALL_ANSWER_TICKS_MAX;
 use crate::State;
-use crate::state::Session;
+use crate::state::{Session, Trust};
 
 /// What a session is asked for: the tokens of leases that it has not started, as far as the leader knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +123,9 @@ impl Recalls {
 /// The session and its slots for which it holds no lease, if it wants some.
 fn idle_slots(state: &State, session: u64, credits: u32) -> Option<(&Session, u32)> {
     let session = state.session(session).filter(|session| !session.draining())?;
+    if state.trust(session.name()) != Trust::Full {
+        return None;
+    }
     let slots = session.slots().saturating_sub(session.lease_count()).min(credits);
     (slots > 0).then_some((session, slots))
 }

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::work::{Pick, Work};
 use crate::State;
 use crate::state::groups::GroupKey;
-use crate::state::{Fit, Session};
+use crate::state::{Fit, Session, Trust};
 
 /// A session that wants leases.
 pub(super) struct Room<'a> {
     session: &'a Session,
+    trust: Trust,
     credits: u32,
     /// Slots for which it holds no lease, with what this plan grants it.
     idle: u32,
@@ -40,8 +41,14 @@ impl<'a> Rooms<'a> {
     pub(super) fn of(state: &'a State, credits: &BTreeMap<u64, u32>, work: &Work<'a>) -> Self {
         let room = |(id, credits): (&u64, &u32)| {
             let session = state.session(*id).filter(|session| !session.draining())?;
+            let trust = state.trust(session.name());
             let credits = (*credits).min(session.leases_max().saturating_sub(session.lease_count()));
-            (credits > 0).then(|| Room::of(session, credits, work))
+            let credits = match trust {
+                Trust::Full | Trust::HeldBack => credits,
+                Trust::Probed(left) => credits.min(left),
+                Trust::None => 0,
+            };
+            (credits > 0).then(|| Room::of(session, trust, credits, work))
         };
         Self { rooms: credits.iter().filter_map(room).collect() }
     }
@@ -106,13 +113,13 @@ impl<'a> Rooms<'a> {
 }
 
 impl<'a> Room<'a> {
-    fn of(session: &'a Session, credits: u32, work: &Work<'a>) -> Self {
+    fn of(session: &'a Session, trust: Trust, credits: u32, work: &Work<'a>) -> Self {
         let held = session.groups.keys().chain(&session.pins).copied();
         let open: BTreeSet<_> = held.filter(|group| work.has_more_for(session, *group)).collect();
         let holds = |group: &GroupKey| (*group, session.groups.get(group).map(Held::of).unwrap_or_default());
         let groups = open.iter().map(holds).collect();
         let idle = session.slots().saturating_sub(session.lease_count());
-        Self { session, credits, idle, planned: BTreeMap::new(), groups, open, next: None }
+        Self { session, trust, credits, idle, planned: BTreeMap::new(), groups, open, next: None }
     }
 
     /// Has begun as many groups as it can work on at once.
@@ -122,7 +129,8 @@ impl<'a> Room<'a> {
 
     fn fits(&self, fit: Option<&Fit>) -> bool {
         let free = |name: &str| self.session.free(name).saturating_sub(self.planned.get(name).copied().unwrap_or(0));
-        self.session.could_ever_fit(fit)
+        self.trust.allows(fit)
+            && self.session.could_ever_fit(fit)
             && fit.is_none_or(|fit| fit.resources.iter().all(|(name, amount)| free(name) >= *amount))
     }
 

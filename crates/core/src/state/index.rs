@@ -10,6 +10,7 @@ use super::names::Names;
 use super::ready::Ready;
 use super::task::{Fit, Phase, Task};
 use super::{State, Stored};
+use crate::limits::FITS_KEPT;
 use crate::time::LogTime;
 
 /// Derived lookups.
@@ -34,9 +35,18 @@ pub(crate) struct Index {
     pub(crate) dependents: BTreeMap<(u64, u32), Vec<u32>>,
     /// Digests of the task names of runs that are not sealed.
     pub(crate) names: BTreeMap<u64, Names>,
-    /// Fits by number; number 0 is "any worker".
-    pub(crate) fits: Vec<Arc<Fit>>,
+    /// Fits by number; number 0 is "any worker". Those without ready tasks are forgotten when there are many.
+    fits: BTreeMap<u32, Arc<Fit>>,
     fit_numbers: BTreeMap<Arc<Fit>, u32>,
+    last_fit: u32,
+    /// Number of fits at which those that are not used are forgotten.
+    fits_max: usize,
+    /// When open circuits become half open.
+    pub(crate) circuits_open: BTreeSet<(LogTime, Arc<str>)>,
+    /// Tasks that failed on a worker and wait for the word of another one, by the name of the former.
+    pub(crate) suspects: BTreeMap<Arc<str>, BTreeSet<(u64, u32)>>,
+    /// Who could execute what has changed within this entry: circuits and suspects are to be looked at.
+    pub(crate) settle_due: bool,
     /// Tasks that are not archived.
     pub(crate) live_tasks: u64,
     /// Archived runs, oldest first, to be forgotten in this order.
@@ -54,15 +64,44 @@ impl Index {
         if let Some(number) = self.fit_numbers.get(fit) {
             return *number;
         }
-        self.fits.push(Arc::clone(fit));
-        let number = u32::try_from(self.fits.len()).expect("fewer fits than tasks");
-        self.fit_numbers.insert(Arc::clone(fit), number);
-        number
+        if self.fits.len() >= self.fits_max.max(FITS_KEPT) {
+            self.forget_fits();
+        }
+        self.last_fit += 1;
+        self.fits.insert(self.last_fit, Arc::clone(fit));
+        self.fit_numbers.insert(Arc::clone(fit), self.last_fit);
+        self.last_fit
+    }
+
+    /// Forgets the fits of which nothing is ready. Their numbers are not used again.
+    fn forget_fits(&mut self) {
+        let used: BTreeSet<_> = self.ready.keys().map(|(_, fit)| *fit).collect();
+        self.fits.retain(|number, _| used.contains(number));
+        self.fit_numbers.retain(|_, number| used.contains(number));
+        self.fits_max = 2 * used.len();
+    }
+
+    /// What workers must have for the tasks that are ready; equal ones may come several times.
+    pub(crate) fn fits_of_ready(&self) -> impl Iterator<Item = &Fit> {
+        let numbers: BTreeSet<_> = self.ready.keys().map(|(_, fit)| *fit).collect();
+        numbers.into_iter().filter_map(|number| self.fits.get(&number).map(Arc::as_ref))
+    }
+
+    /// A task waits for the word of another worker than this one, or does not any more.
+    pub(crate) fn suspect(&mut self, at: TaskRef, worker: &Arc<str>, waits: bool) {
+        if waits {
+            self.suspects.entry(Arc::clone(worker)).or_default().insert((at.run, at.index));
+        } else if let Some(tasks) = self.suspects.get_mut(worker) {
+            tasks.remove(&(at.run, at.index));
+            if tasks.is_empty() {
+                self.suspects.remove(worker);
+            }
+        }
     }
 
     /// The fit with this number; `None` = any worker.
     pub(crate) fn fit(&self, number: u32) -> Option<&Arc<Fit>> {
-        (number > 0).then(|| &self.fits[number as usize - 1])
+        self.fits.get(&number)
     }
 
     /// A task was added: notes its dependencies.
@@ -88,7 +127,11 @@ impl Index {
             return;
         }
         let fit = self.fit_number(task.fit.as_ref());
-        self.ready_count += usize::from(self.ready.entry((at.run, fit)).or_default().insert(task, at.index));
+        let queue = self.ready.entry((at.run, fit)).or_insert_with(|| {
+            self.settle_due = true;
+            Ready::default()
+        });
+        self.ready_count += usize::from(queue.insert(task, at.index));
     }
 
     /// A task is no longer pending.
@@ -154,8 +197,15 @@ impl State {
                 let digests: Vec<_> = run.tasks.iter().map(|task| name_digest(&task.name)).collect();
                 state.index.names.entry(run.key).or_default().extend(&digests);
             }
+            for (index, suspicion) in run.suspects.iter() {
+                state.index.suspect(TaskRef::at(run.key, *index), &suspicion.worker, true);
+            }
             state.index_tasks(run);
         }
+        for (worker, circuit) in &state.stored.circuits {
+            state.index.circuits_open.extend(circuit.open_until().map(|until| (until, Arc::clone(worker))));
+        }
+        state.index.settle_due = false;
         state
     }
 

@@ -3,6 +3,7 @@
 //! What is stored ([`Stored`]) is cheap to clone and goes into snapshots; the [`index`] is derived from it and
 //! built again on restore. Only `apply/` changes either.
 
+pub mod circuit;
 pub(crate) mod groups;
 pub mod index;
 pub(crate) mod names;
@@ -19,8 +20,9 @@ use muster_proto::v1::TaskRef;
 use crate::LogPosition;
 use crate::history::History;
 use crate::time::LogTime;
+pub use circuit::{Circuit, Stand, Trust};
 use index::Index;
-pub use run::{Cancel, Run};
+pub use run::{Cancel, Run, Suspicion};
 pub use session::Session;
 pub use task::{Fit, Lease, Phase, Task};
 
@@ -44,6 +46,8 @@ pub struct Stored {
     pub(crate) forgotten: Arc<BTreeSet<u128>>,
     /// Names of workers that get no leases, whichever session they come with.
     pub(crate) drained: Arc<BTreeSet<String>>,
+    /// What is held against workers, by their names.
+    pub(crate) circuits: BTreeMap<Arc<str>, Arc<Circuit>>,
     pub(crate) history: History,
 }
 
@@ -59,6 +63,7 @@ impl Default for Stored {
             sessions: BTreeMap::new(),
             forgotten: Arc::default(),
             drained: Arc::default(),
+            circuits: BTreeMap::new(),
             history: History::default(),
         }
     }
@@ -157,11 +162,13 @@ impl State {
         self.stored.next_token
     }
 
-    /// Log time, in milliseconds, at which an `advance_time` entry is due because a backoff or a deadline ends.
+    /// Log time, in milliseconds, at which an `advance_time` entry is due because a backoff, a deadline, or the
+    /// time of an open circuit ends.
     pub fn next_wakeup_ms(&self) -> Option<u64> {
         let delayed = self.index.delayed.first().map(|(at, _)| at.us());
         let deadline = self.index.deadlines.first().map(|(at, _)| at.us());
-        [delayed, deadline].into_iter().flatten().min().map(|us| us.div_ceil(1000))
+        let circuit = self.index.circuits_open.first().map(|(at, _)| at.us());
+        [delayed, deadline, circuit].into_iter().flatten().min().map(|us| us.div_ceil(1000))
     }
 
     pub(crate) fn run_mut(&mut self, key: u64) -> Option<&mut Run> {

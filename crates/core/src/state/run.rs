@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use muster_proto::Bytes;
-use muster_proto::v1::{CancelMode, CancelReason, Ledger, RunOptions, Verdict};
+use muster_proto::v1::{CancelMode, CancelReason, Ledger, RunOptions, TaskResult, Verdict};
 
 use super::task::Task;
 use crate::chunked::Chunked;
+use crate::limits::{CONFIRMATIONS_MIN, CONFIRMATIONS_PERCENT};
 use crate::time::LogTime;
 
 /// One request to execute a set of tasks.
@@ -45,6 +46,14 @@ pub struct Run {
     pub(crate) kept_output_bytes: u64,
     /// Digest of the archive that holds the tasks.
     pub(crate) archived: Option<Bytes>,
+    /// Tasks that failed on one worker, until another one has had its say.
+    pub(crate) suspects: Arc<BTreeMap<u32, Suspicion>>,
+    /// How often another worker was asked.
+    pub(crate) suspected: u64,
+    /// How often the test failed there too.
+    pub(crate) confirmed: u64,
+    /// Attempts that were laid to their worker.
+    pub(crate) reclassed: u64,
     /// Derived: expected time of the tasks without a result.
     pub(crate) expected_left_us: u64,
     /// Derived: tasks without a result and without an expectation.
@@ -60,7 +69,37 @@ pub struct Cancel {
     pub mode: CancelMode,
 }
 
+/// A task failed, and that is not final before another worker has executed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspicion {
+    /// On which worker it failed.
+    pub worker: Arc<str>,
+    /// What it is if no other worker says otherwise.
+    pub result: TaskResult,
+}
+
 impl Run {
+    /// What is suspected of a task.
+    pub fn suspicion(&self, index: u32) -> Option<&Suspicion> {
+        self.suspects.get(&index)
+    }
+
+    /// Tasks that wait for another worker's word, or are executed for it.
+    pub fn suspects(&self) -> impl Iterator<Item = (u32, &Suspicion)> {
+        self.suspects.iter().map(|(index, suspicion)| (*index, suspicion))
+    }
+
+    /// Failures that other workers may still be asked about.
+    pub fn confirmations_left(&self) -> u64 {
+        let share = self.ledger.selected * CONFIRMATIONS_PERCENT / 100;
+        share.max(CONFIRMATIONS_MIN).saturating_sub(self.suspected)
+    }
+
+    /// Where a task that is not leased and has no result is counted.
+    pub(crate) fn waiting_mut(&mut self, index: u32) -> &mut u64 {
+        if self.suspects.contains_key(&index) { &mut self.ledger.suspect } else { &mut self.ledger.pending }
+    }
+
     /// Replicated number of the run.
     pub fn key(&self) -> u64 {
         self.key
@@ -113,7 +152,7 @@ impl Run {
 
     /// All its tasks that have no result are leased, and no others will come.
     pub fn is_drained(&self) -> bool {
-        self.sealed && self.ledger.pending == 0 && self.ledger.leased > 0
+        self.sealed && self.ledger.pending + self.ledger.suspect == 0 && self.ledger.leased > 0
     }
 
     /// Whether and why it was told to stop.

@@ -7,6 +7,7 @@ use muster_proto::v1::{ProcessIdentity, RegisterWorker, TaskRef};
 
 use super::groups::GroupKey;
 use super::task::Fit;
+use crate::planted::{self, Bug};
 
 /// One session of a worker.
 #[derive(Clone, Debug)]
@@ -123,9 +124,12 @@ impl Session {
         &self.used
     }
 
-    /// Has every label, and could hold the resources if it were idle.
+    /// Has every label, could hold the resources if it were idle, and is not the worker that is not to have it again.
     pub fn could_ever_fit(&self, fit: Option<&Fit>) -> bool {
         fit.is_none_or(|fit| {
+            if fit.elsewhere.as_ref() == Some(&self.name) && !planted::is(Bug::ConfirmOnSame) {
+                return false;
+            }
             let labelled = fit.needs.iter().all(|(key, value)| self.labels.get(key) == Some(value));
             labelled && fit.resources.iter().all(|(name, amount)| self.declared(name) >= *amount)
         })

@@ -60,6 +60,8 @@ pub struct Fit {
     pub needs: Vec<(String, String)>,
     /// Resources held while leased, sorted by name.
     pub resources: Vec<(String, u64)>,
+    /// Any worker but the one with this name: it failed there, and another one has to say whether that was its own fault.
+    pub elsewhere: Option<Arc<str>>,
 }
 
 impl Fit {
@@ -70,10 +72,22 @@ impl Fit {
         let mut fit = Self {
             needs: needs.iter().map(|need| (need.key.clone(), need.value.clone())).collect(),
             resources: resources.iter().map(|resource| (resource.name.clone(), resource.amount)).collect(),
+            elsewhere: None,
         };
         fit.needs.sort();
         fit.resources.sort();
         Some(Arc::new(fit))
+    }
+
+    /// The same on any other worker than that.
+    pub(crate) fn but_not_on(fit: Option<&Self>, worker: &Arc<str>) -> Self {
+        Self { elsewhere: Some(Arc::clone(worker)), ..fit.cloned().unwrap_or_default() }
+    }
+
+    /// The same on any worker.
+    fn anywhere(&self) -> Option<Arc<Self>> {
+        let fit = Self { elsewhere: None, ..self.clone() };
+        (!fit.needs.is_empty() || !fit.resources.is_empty()).then(|| Arc::new(fit))
     }
 }
 
@@ -109,6 +123,16 @@ impl Task {
         self.priority = spec.priority;
         self.after = spec.after.clone().into_boxed_slice();
         self.fit = Fit::of(&spec.needs, &spec.resources);
+    }
+
+    /// Only another worker than this one may have it.
+    pub(crate) fn goes_elsewhere(&mut self, worker: &Arc<str>) {
+        self.fit = Some(Arc::new(Fit::but_not_on(self.fit(), worker)));
+    }
+
+    /// Any worker that fits may have it again.
+    pub(crate) fn goes_anywhere(&mut self) {
+        self.fit = self.fit.as_deref().and_then(Fit::anywhere);
     }
 
     /// Name, unique in the run.
@@ -174,8 +198,8 @@ impl Task {
     }
 
     /// Whether its process died when it was last executed to its end, or it may have been what killed one: it is to be
-    /// alone in the next one.
-    pub fn is_suspect(&self) -> bool {
+    /// alone in the next one. (That it failed and is [`super::Suspicion`]'s is another matter.)
+    pub fn goes_alone(&self) -> bool {
         let suspect = |attempt: &Attempt| attempt.report.as_ref().is_some_and(|report| report.suspect);
         let unfinished = |outcome: Outcome| matches!(outcome, Outcome::Lost | Outcome::Preempted | Outcome::Env);
         let last = self.attempts.iter().rev().find(|attempt| suspect(attempt) || !unfinished(outcome_of(attempt)));

@@ -41,6 +41,9 @@ impl Checker for CancelWins {
             Fact::Granted { task, token, .. } if self.cancelled.contains(&task.run) => {
                 return Err(format!("{} got token {token} after the run was cancelled", name(key(task))));
             }
+            Fact::Suspected { task } if self.cancelled.contains(&task.run) => {
+                return Err(format!("another worker is asked about {} after the run was cancelled", name(key(task))));
+            }
             Fact::Retried { task } if self.cancelled.contains(&task.run) => {
                 return Err(format!("{} is tried again after the run was cancelled", name(key(task))));
             }
@@ -66,7 +69,7 @@ impl Checker for CancelWins {
 
     fn recount(&self, state: &State) -> Verdict {
         let cancelled = |run: &&muster_core::state::Run| self.cancelled.contains(&run.key());
-        match state.runs().filter(cancelled).find(|run| run.ledger().pending > 0) {
+        match state.runs().filter(cancelled).find(|run| run.ledger().pending + run.ledger().suspect > 0) {
             Some(run) => Err(format!("run {} is cancelled and {} tasks wait", run.id(), run.ledger().pending)),
             None => Ok(()),
         }

@@ -1,9 +1,9 @@
-//! Rule 15, `capacity`: leases and resources never exceed what the worker declared, the labels fit, and a draining
-//! worker gets no new lease.
+//! Rule 15, `capacity`: leases and resources never exceed what the worker declared, the labels fit, and a draining or
+//! quarantined worker, or one whose circuit is open, gets no new lease.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use muster_proto::v1::{RegisterWorker, TaskSpec};
+use muster_proto::v1::{CircuitState, RegisterWorker, TaskSpec};
 
 use super::{Checker, TaskKey, Verdict, key, name};
 use crate::fact::{Fact, Moment};
@@ -13,6 +13,7 @@ struct Session {
     leases_max: u32,
     labels: BTreeMap<String, String>,
     declared: BTreeMap<String, u64>,
+    name: String,
     draining: bool,
     /// What its leases hold, by token.
     holds: BTreeMap<u64, Needs>,
@@ -29,6 +30,10 @@ struct Needs {
 pub(super) struct Capacity {
     sessions: BTreeMap<u64, Session>,
     needs: BTreeMap<TaskKey, Needs>,
+    /// Names of workers whose circuits are open.
+    open: BTreeSet<String>,
+    /// Names of workers that a person does not trust.
+    quarantined: BTreeSet<String>,
 }
 
 impl Checker for Capacity {
@@ -49,6 +54,8 @@ impl Checker for Capacity {
                     session.draining = draining;
                 }
             }
+            Fact::CircuitMoved { worker, state, .. } => put(&mut self.open, worker, state == CircuitState::Open),
+            Fact::Quarantined { worker, quarantined } => put(&mut self.quarantined, worker, quarantined),
             Fact::TaskAdded { task, spec } if !spec.needs.is_empty() || !spec.resources.is_empty() => {
                 self.needs.insert(key(task), Needs::of(spec));
             }
@@ -57,6 +64,9 @@ impl Checker for Capacity {
                 let Some(held) = self.sessions.get_mut(&session) else {
                     return Err(format!("{} was leased to session {session}, which is not there", name(key(task))));
                 };
+                if self.open.contains(&held.name) || self.quarantined.contains(&held.name) {
+                    return Err(format!("worker {} got token {token}, and is open or quarantined", held.name));
+                }
                 return held.take(token, needs).map_err(|what| format!("session {session} {what}"));
             }
             Fact::AttemptEnded { token, session, .. } => {
@@ -67,6 +77,14 @@ impl Checker for Capacity {
             _ => {}
         }
         Ok(())
+    }
+}
+
+fn put(set: &mut BTreeSet<String>, name: &str, is_in: bool) {
+    if is_in {
+        set.insert(name.to_owned());
+    } else {
+        set.remove(name);
     }
 }
 
@@ -82,6 +100,7 @@ impl Needs {
 impl Session {
     fn of(worker: &RegisterWorker) -> Self {
         Self {
+            name: worker.name.clone(),
             leases_max: worker.leases_max,
             labels: worker.labels.iter().map(|label| (label.key.clone(), label.value.clone())).collect(),
             declared: worker.resources.iter().map(|held| (held.name.clone(), held.amount)).collect(),
@@ -149,8 +168,12 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_for_a_draining_or_lost_session_is_noticed() {
+    fn a_lease_for_a_draining_open_quarantined_or_lost_session_is_noticed() {
         let spec = TaskSpec::default();
+        let moved = |state| Fact::CircuitMoved { worker: "", state, reason: "" };
+        assert!(complains(&spec, &[moved(CircuitState::Open)]));
+        assert!(!complains(&spec, &[moved(CircuitState::Open), moved(CircuitState::HalfOpen)]));
+        assert!(complains(&spec, &[Fact::Quarantined { worker: "", quarantined: true }]));
         assert!(complains(&spec, &[Fact::Draining { session: 1, draining: true }]));
         assert!(complains(&spec, &[Fact::SessionEnded { session: 1 }]));
     }

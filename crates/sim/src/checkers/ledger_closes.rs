@@ -6,12 +6,29 @@ use std::collections::BTreeMap;
 use muster_core::State;
 use muster_proto::v1::{Ledger, TaskRef, TaskResult};
 
-use super::{Checker, Verdict};
+use super::suspects::Suspects;
+use super::{Checker, Verdict, key};
 use crate::fact::{Fact, Moment};
 
 #[derive(Default)]
 pub(super) struct LedgerCloses {
     ledgers: BTreeMap<u64, Ledger>,
+    suspects: Suspects,
+}
+
+/// Where tasks are counted that have no result.
+type Place = fn(&mut Ledger) -> &mut u64;
+
+fn pending(ledger: &mut Ledger) -> &mut u64 {
+    &mut ledger.pending
+}
+
+fn leased(ledger: &mut Ledger) -> &mut u64 {
+    &mut ledger.leased
+}
+
+fn suspect(ledger: &mut Ledger) -> &mut u64 {
+    &mut ledger.suspect
 }
 
 impl Checker for LedgerCloses {
@@ -20,24 +37,40 @@ impl Checker for LedgerCloses {
     }
 
     fn see(&mut self, _: Moment, fact: &Fact<'_>) -> Verdict {
+        let task = match *fact {
+            Fact::RunStands { run, ledger } => return self.compare(run, ledger),
+            Fact::TaskAdded { task, .. }
+            | Fact::Granted { task, .. }
+            | Fact::AttemptEnded { task, .. }
+            | Fact::Suspected { task }
+            | Fact::Reclassed { task, .. }
+            | Fact::Recorded { task, .. } => task,
+            _ => {
+                self.suspects.see(fact);
+                return Ok(());
+            }
+        };
+        let was: Place = if self.suspects.accuser(key(task)).is_some() { suspect } else { pending };
+        self.suspects.see(fact);
+        let is: Place = if self.suspects.accuser(key(task)).is_some() { suspect } else { pending };
         match *fact {
-            Fact::TaskAdded { task, .. } => {
+            Fact::TaskAdded { .. } => {
                 let ledger = self.of(task);
                 ledger.selected += 1;
                 ledger.pending += 1;
                 Ok(())
             }
-            Fact::Granted { task, .. } => self.moved(task, |ledger| (&mut ledger.pending, &mut ledger.leased)),
-            Fact::AttemptEnded { task, .. } => self.moved(task, |ledger| (&mut ledger.leased, &mut ledger.pending)),
+            Fact::Granted { .. } => self.moved(task, was, leased),
+            Fact::AttemptEnded { .. } => self.moved(task, leased, is),
+            Fact::Suspected { .. } | Fact::Reclassed { .. } => self.moved(task, was, is),
             Fact::Recorded { result: TaskResult::Unspecified, .. } => Ok(()),
-            Fact::Recorded { task, result } => {
+            Fact::Recorded { result, .. } => {
+                self.moved(task, was, pending)?;
                 let ledger = self.of(task);
+                ledger.pending -= 1;
                 *ledger.count_mut(result) += 1;
-                let pending = ledger.pending.checked_sub(1);
-                ledger.pending = pending.ok_or_else(|| format!("a result of run key {} without a task", task.run))?;
                 Ok(())
             }
-            Fact::RunStands { run, ledger } => self.compare(run, ledger),
             _ => Ok(()),
         }
     }
@@ -48,7 +81,7 @@ impl Checker for LedgerCloses {
             if run.archived().is_none() && run.ledger().selected != u64::from(run.task_count()) {
                 return Err(format!("run {} counts {}, holds {}", run.id(), run.ledger().selected, run.task_count()));
             }
-            let done = run.sealed() && run.ledger().pending + run.ledger().leased == 0;
+            let done = run.sealed() && run.ledger().unaccounted() == 0;
             if done != run.ended() {
                 return Err(format!("run {}: all is done: {done}; it has ended: {}", run.id(), run.ended()));
             }
@@ -62,17 +95,18 @@ impl LedgerCloses {
         self.ledgers.entry(task.run).or_default()
     }
 
-    fn moved(&mut self, task: TaskRef, sides: fn(&mut Ledger) -> (&mut u64, &mut u64)) -> Verdict {
-        let (from, to) = sides(self.of(task));
-        *to += 1;
-        *from = from.checked_sub(1).ok_or_else(|| format!("run key {} has nothing left to move", task.run))?;
+    fn moved(&mut self, task: TaskRef, from: Place, to: Place) -> Verdict {
+        let ledger = self.of(task);
+        let left = from(ledger).checked_sub(1);
+        *from(ledger) = left.ok_or_else(|| format!("run key {} has nothing left to move", task.run))?;
+        *to(ledger) += 1;
         Ok(())
     }
 
     fn compare(&self, run: u64, held: Ledger) -> Verdict {
         let counted = self.ledgers.get(&run).copied().unwrap_or_default();
         let sum = held.passed + held.flaky + held.skipped + held.failed + held.timed_out + held.crashed;
-        let sum = sum + held.infra + held.cancelled + held.pending + held.leased;
+        let sum = sum + held.infra + held.cancelled + held.pending + held.leased + held.suspect;
         if held != counted || held.selected != sum {
             return Err(format!("run key {run} holds {held:?} (sum {sum}), counted are {counted:?}"));
         }

@@ -18,9 +18,12 @@ mod one_lease;
 mod one_result;
 mod order;
 mod pinned_group_one_worker;
+mod probes_bounded;
 mod replicas_equal;
 mod retries_bounded;
 mod self_fencing;
+mod suspects;
+mod test_probes;
 
 use muster_core::State;
 use muster_proto::v1::TaskRef;
@@ -67,6 +70,8 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<pinned_group_one_worker::PinnedGroupOneWorker>::default(),
         Box::<capacity::Capacity>::default(),
         Box::<retries_bounded::RetriesBounded>::default(),
+        Box::<probes_bounded::ProbesBounded>::default(),
+        Box::<test_probes::TestProbes>::default(),
         Box::<ledger_closes::LedgerCloses>::default(),
         Box::<never_false_green::NeverFalseGreen>::default(),
         Box::<no_ack_lost::NoAckLost>::default(),

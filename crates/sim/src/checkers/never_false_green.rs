@@ -101,7 +101,7 @@ mod tests {
     fn complains(truth: Outcome, result: TaskResult, tasks: u32, codes: &[u8]) -> bool {
         let options = RunOptions::default();
         let mut history = vec![
-            Fact::RunOpened { run: 1, id: "r", options: &options },
+            Fact::RunOpened { run: 1, id: "r", project: "p", options: &options },
             Fact::ExecutionEnded { token: 1, outcome: truth },
             reported(1, Outcome::Passed),
             Fact::Recorded { task: TASK, result },

@@ -110,7 +110,7 @@ mod tests {
         let spec = TaskSpec { group: 3, needs, ..TaskSpec::default() };
         let task = |index| TaskRef::at(1, index);
         let mut history = vec![
-            Fact::RunOpened { run: 1, id: "r", options: &options },
+            Fact::RunOpened { run: 1, id: "r", project: "p", options: &options },
             Fact::TaskAdded { task: task(0), spec: &spec },
             Fact::TaskAdded { task: task(1), spec: &spec },
             Fact::SessionOpened { session: 1, worker: &worker },

@@ -3,7 +3,7 @@
 use muster_core::agent::Input;
 use muster_core::leader::expire_leases;
 use muster_proto::v1::command::Kind;
-use muster_proto::v1::{AddTasks, CancelRun, DrainWorker, RegisterWorker, RunOptions, SealRun, TaskSpec};
+use muster_proto::v1::{AddTasks, CancelRun, DrainWorker, Outcome, RegisterWorker, RunOptions, SealRun, TaskSpec};
 
 use super::clients::Stage;
 use super::event::{Call, Question};
@@ -40,6 +40,7 @@ impl World {
             Fault::Replay => self.replay(),
             Fault::WallJump => self.jump(),
             Fault::Drain => self.drain(),
+            Fault::Quarantine => self.distrust(),
             _ => self.strike_worker(fault),
         }
         self.next_strike(number);
@@ -147,6 +148,23 @@ impl World {
         }
     }
 
+    fn distrust(&mut self) {
+        let length_us = self.lasting((500, 15_000));
+        if let Some(number) = self.chance.adversary.index(self.workers.len()) {
+            let worker = self.workers[number].name.clone();
+            self.quarantine(worker.clone(), true);
+            self.after(length_us, Event::Release { worker });
+        }
+    }
+
+    /// What it executes fails at once, whatever it is.
+    fn sicken(&mut self, number: usize) -> u64 {
+        let until_us = self.now_us() + self.lasting((5_000, 60_000));
+        let outcome = if self.chance.adversary.chance(800) { Outcome::Failed } else { Outcome::Env };
+        self.workers[number].sick = Some((until_us, outcome));
+        until_us
+    }
+
     fn strike_worker(&mut self, fault: Fault) {
         let Some(number) = self.chance.adversary.index(self.workers.len()) else { return };
         if !self.workers[number].up {
@@ -163,6 +181,7 @@ impl World {
             Fault::Stall => self.stall(number),
             Fault::Smother => self.smother(number),
             Fault::NameClash => self.clash(number),
+            Fault::Sick => self.sicken(number),
             _ => {
                 self.keeper_crashes(number);
                 self.now_us()
@@ -286,11 +305,15 @@ impl World {
         self.mend();
     }
 
-    /// Sessions are drained until somebody says otherwise, and a word to a leader that fails is lost.
+    /// Sessions are drained and workers quarantined until somebody says otherwise, and a word to a leader that fails is lost.
     pub(super) fn mend(&mut self) {
         let draining = self.log.state().sessions().filter(|session| session.draining());
         let draining: Vec<_> = draining.map(|session| session.id()).collect();
         draining.into_iter().for_each(|session| self.undrain(session));
+        let circuits = self.log.state().circuits().filter(|(_, circuit)| circuit.quarantine().is_some());
+        let distrusted: Vec<_> = circuits.map(|(worker, _)| worker.to_owned()).collect();
+        distrusted.into_iter().for_each(|worker| self.quarantine(worker, false));
+        self.workers.iter_mut().for_each(|worker| worker.sick = None);
         self.after(2_000 * MS, Event::Mend);
     }
 }

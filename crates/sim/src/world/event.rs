@@ -98,6 +98,8 @@ pub(crate) enum Event {
     Strike { number: usize },
     /// A drained session may work again.
     Undrain { session: u64 },
+    /// Somebody trusts the worker with this name again.
+    Release { worker: String },
     /// The last fault has struck.
     FaultsEnd,
     /// What does not heal by itself is put right.

@@ -119,7 +119,10 @@ impl World {
         if keeper.until_ms <= now_ms {
             return self.says(number, Input::NotStarted { token });
         }
-        let (duration_us, outcome) = workload::attempt(&lease, &mut self.chance.work);
+        let (mut duration_us, mut outcome) = workload::attempt(&lease, &mut self.chance.work);
+        if let Some((_, sick)) = worker.sick.filter(|(until_us, _)| *until_us > now_us) {
+            (duration_us, outcome) = (self.chance.work.between((MS, 10 * MS)), sick);
+        }
         let task = lease.task.unwrap_or_default();
         keeper.running.insert(token, Running { lease, started_us: now_us, outcome, stopping: false });
         let (name, trusted) = (worker.name.clone(), worker.trusted);

@@ -282,7 +282,12 @@ impl World {
                         self.archive_soon(run_id);
                     }
                 }
-                Effect::Recorded { .. } | Effect::Retried { .. } | Effect::Cancelling { .. } => {}
+                Effect::Recorded { .. }
+                | Effect::Retried { .. }
+                | Effect::Suspected { .. }
+                | Effect::Reclassed { .. }
+                | Effect::CircuitMoved { .. }
+                | Effect::Cancelling { .. } => {}
             }
         }
         let granted = leases.values().flatten().map(|task| task.run).collect();

@@ -49,7 +49,10 @@ impl Log {
     fn remember(&mut self, entry: &LogEntry) {
         for kind in entry.commands.iter().filter_map(|command| command.kind.as_ref()) {
             // A hello that comes once more from a process that is gone would be a worker with two lives at once.
-            if !matches!(kind, Kind::RegisterWorker(_) | Kind::DrainWorker(_) | Kind::AdvanceTime(_)) {
+            if !matches!(
+                kind,
+                Kind::RegisterWorker(_) | Kind::DrainWorker(_) | Kind::QuarantineWorker(_) | Kind::AdvanceTime(_)
+            ) {
                 self.replays.push_back(kind.clone());
             }
         }

@@ -218,6 +218,7 @@ impl World {
             Event::HostWakes { worker } => self.host_wakes(worker),
             Event::Strike { number } => self.strike(number),
             Event::Undrain { session } => self.undrain(session),
+            Event::Release { worker } => self.quarantine(worker, false),
             Event::FaultsEnd => self.faults_end(),
             Event::Mend => self.mend(),
         }

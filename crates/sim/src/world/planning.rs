@@ -6,7 +6,9 @@ use muster_core::leader::{Recall, expire_leases};
 use muster_core::schedule;
 use muster_proto::Bytes;
 use muster_proto::v1::command::Kind;
-use muster_proto::v1::{AdvanceTime, ArchiveRun, DrainWorker, FinishAttempts, GrantLeases, WorkerLost};
+use muster_proto::v1::{
+    AdvanceTime, ArchiveRun, DrainWorker, FinishAttempts, GrantLeases, QuarantineWorker, WorkerLost,
+};
 
 use super::leader::Origin;
 use super::{Event, World};
@@ -119,6 +121,12 @@ impl World {
             leader.propose(Kind::ArchiveRun(ArchiveRun { run_id, digest }), Origin::Nobody);
             self.pump();
         }
+    }
+
+    /// Nobody trusts the worker any more, or somebody does again.
+    pub(super) fn quarantine(&mut self, worker: String, quarantined: bool) {
+        let reason = "somebody says so".to_owned();
+        self.injected(Kind::QuarantineWorker(QuarantineWorker { worker, quarantined, reason }));
     }
 
     /// The session may work again.

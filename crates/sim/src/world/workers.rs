@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use muster_core::agent::{Action, Agent, Input};
-use muster_proto::v1::{KeyValue, ProcessIdentity, RegisterWorker, Resource, coordinator_message};
+use muster_proto::v1::{KeyValue, Outcome, ProcessIdentity, RegisterWorker, Resource, coordinator_message};
 
 use super::keepers::Keeper;
 use super::{Event, World};
@@ -28,6 +28,8 @@ pub(super) struct Worker {
     pub(super) asleep: bool,
     /// The whole host stands still.
     pub(super) frozen: bool,
+    /// Until when whatever it executes ends like this, at once.
+    pub(super) sick: Option<(u64, Outcome)>,
     pub(super) process_inbox: VecDeque<Event>,
     pub(super) host_inbox: VecDeque<Event>,
     agent: Agent,
@@ -115,6 +117,7 @@ impl World {
                 up: false,
                 asleep: false,
                 frozen: false,
+                sick: None,
                 process_inbox: VecDeque::new(),
                 host_inbox: VecDeque::new(),
                 agent: Agent::new(RegisterWorker::default()),
