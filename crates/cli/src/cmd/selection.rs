@@ -184,8 +184,13 @@ pub(crate) fn option_differences(asked: &RunOptions, held: &RunOptions) -> Vec<S
         if words.is_empty() { "none".to_owned() } else { words.join(" ") }
     };
     let forks = |options: &RunOptions| options.runner.as_ref().is_some_and(|spec| spec.fork).to_string();
+    let collect = |options: &RunOptions| {
+        let on_worker = options.runner.as_ref().is_some_and(|spec| spec.listed_by_worker);
+        if on_worker { "worker" } else { "local" }.to_owned()
+    };
     let pairs = [
         ("framework", runner(asked), runner(held)),
+        ("--collect", collect(asked), collect(held)),
         ("forked", forks(asked), forks(held)),
         ("groups pinned", asked.groups_pinned.to_string(), held.groups_pinned.to_string()),
         ("--retries", asked.retries.to_string(), held.retries.to_string()),
