@@ -97,6 +97,15 @@ pub(crate) fn select_all(all: impl Iterator<Item = (OsString, OsString)>, option
     chosen(all, options, |name| !fits(&[OWN], name))
 }
 
+/// The environment of a run of a framework's tests that was not looked at where it is submitted: as [`select_all`], but a worker
+/// knows better where its programs are. An option lets `PATH` through, or sets it.
+pub(crate) fn select_for_workers(
+    all: impl Iterator<Item = (OsString, OsString)>,
+    options: &[EnvOption],
+) -> Vec<EnvVar> {
+    chosen(all, options, |name| !fits(&[OWN, "PATH"], name))
+}
+
 fn chosen(
     all: impl Iterator<Item = (OsString, OsString)>,
     options: &[EnvOption],
@@ -175,6 +184,19 @@ mod tests {
         assert_eq!(names(&[]), ["GITHUB_TOKEN", "PATH"]);
         let more = [EnvOption::Allow("MUSTER_A".into()), EnvOption::Set("B".into(), "1".into())];
         assert_eq!(names(&more), ["B", "GITHUB_TOKEN", "MUSTER_A", "PATH"]);
+    }
+
+    #[test]
+    fn workers_keep_their_own_path_unless_an_option_names_it() {
+        let names = |options: &[EnvOption]| -> Vec<String> {
+            let all = [("PATH", "/bin"), ("PATHS", "x"), ("MUSTER_A", "4")];
+            let all = all.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+            let text = |var: EnvVar| String::from_utf8_lossy(&[&var.key[..], b"=", &var.value].concat()).into_owned();
+            select_for_workers(all, options).into_iter().map(text).collect()
+        };
+        assert_eq!(names(&[]), ["PATHS=x"]);
+        assert_eq!(names(&[EnvOption::Allow("PATH".into())]), ["PATH=/bin", "PATHS=x"]);
+        assert_eq!(names(&[EnvOption::Set("PATH".into(), "/w".into())]), ["PATH=/w", "PATHS=x"]);
     }
 
     #[test]

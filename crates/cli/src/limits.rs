@@ -66,6 +66,10 @@ pub(crate) const COLLECT_END_WAIT_MAX: Duration = Duration::from_secs(1);
 pub(crate) const COLLECT_READ_BYTES: usize = 64 << 10;
 /// Bytes shown of what a framework printed before it ended early: the end of it.
 pub(crate) const COLLECT_OUTPUT_BYTES_MAX: u64 = 16 << 10;
+/// Times that the tests of a run are listed on a worker when the list is lost before it is read.
+pub(crate) const COLLECT_TRIES_MAX: u32 = 3;
+/// Runs that list the tests of one run.
+pub(crate) const COLLECT_RUNS_MAX: u32 = 100;
 /// Longest wait for a framework to end after its last test: reports, coverage.
 pub(crate) const FINISH_WAIT_MAX: Duration = Duration::from_secs(300);
 /// Silence while it does, before a line says so.
@@ -87,6 +91,7 @@ pub(crate) const GO_COLLECTIONS_KEPT_MAX: usize = 3;
 
 const _: () = {
     assert!(GO_COLLECTIONS_KEPT_MAX > 0);
+    assert!(COLLECT_TRIES_MAX > 0 && COLLECT_TRIES_MAX < COLLECT_RUNS_MAX);
     assert!(COLLECT_DRAIN.as_millis() < COLLECT_END_WAIT_MAX.as_millis());
     assert!(FINISH_WAIT_SILENT.as_millis() < FINISH_WAIT_MAX.as_millis());
     assert!(FAILURE_OUTPUT_BYTES_MAX < JUNIT_OUTPUT_BYTES_MAX);

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     }
     match words.next().as_ref().and_then(|word| word.to_str()) {
         Some(host::hosting::KEEPER) => return muster_worker::keeper_main(words),
-        Some(host::hosting::RUNNER) => return muster_runner::main(),
+        Some(host::hosting::RUNNER) => return muster_runner::main(words),
         Some(cmd::MEMBER) => return cmd::become_member(words),
         Some(cmd::CAPTURE) => return capture::program_main(words),
         Some(cmd::CAPTURE_GO) => return capture_go::program_main(words),

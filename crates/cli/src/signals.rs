@@ -66,6 +66,11 @@ impl Interrupts {
         *self.phase() = Phase::Following { run_id: run_id.to_owned(), detachable, count: 0 };
     }
 
+    /// That run has ended, and the next one is not opened yet.
+    pub(crate) fn starting(&self) {
+        *self.phase() = Phase::Starting;
+    }
+
     /// The own run has ended.
     pub(crate) fn lingering(&self) {
         *self.phase() = Phase::Lingering;

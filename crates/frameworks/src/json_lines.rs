@@ -125,7 +125,7 @@ fn task(entry: &Entry, name: String) -> Result<TaskSpec, LineProblem> {
         .map(|(key, value)| EnvVar { key: Bytes::from(key.clone()), value: Bytes::from(value.clone()) });
     let spec = TaskSpec {
         name,
-        command: Some(CommandSpec { argv, cwd, env: env.collect() }),
+        command: Some(CommandSpec { argv, cwd, env: env.collect(), list: None }),
         priority: entry.priority,
         timeout_ms: entry.timeout.as_ref().map(timeout_ms).transpose()?.unwrap_or(0),
         after: Vec::new(),

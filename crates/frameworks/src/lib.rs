@@ -27,6 +27,10 @@ pub mod workspace;
 /// What `RunnerSpec.plugin` says when muster's own runner is meant, which every worker has.
 pub const BATCH_PLUGIN: &str = "batch";
 
+/// First word for muster's own runner when it is to list tests: then come the framework, the run whose tests these will be, a
+/// directory for a socket, and what starts the framework.
+pub const LIST_WORD: &str = "list";
+
 pub use error::{LineProblem, ListError};
 pub use naming::printable;
 pub use split::SplitError;

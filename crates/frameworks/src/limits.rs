@@ -60,6 +60,11 @@ pub const LISTING_PROBLEMS_MAX: usize = 100;
 /// Bytes of text kept of all of them together.
 pub const LISTING_PROBLEM_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of a list of tests that was made on a worker: it lies in the output of an attempt.
+pub const LISTED_BYTES_MAX: usize = 512 << 20;
+/// Bytes of what the framework prints meanwhile that lie before it: the beginning, and the end.
+pub const LISTED_PRINTED_BYTES_MAX: usize = 1 << 20;
+
 /// Longest line of a format for people in which anything is looked for: what follows is only output.
 pub const TEXT_LINE_BYTES_MAX: usize = 64 << 10;
 /// Longest line of a JSON format. libtest puts all that a test printed into one.
@@ -97,6 +102,7 @@ const _: () = {
     assert!(CASE_ID_BYTES_MAX > CASE_MESSAGE_BYTES_MAX && CASE_FILE_BYTES_MAX < TEXT_LINE_BYTES_MAX);
     // A frame holds a thousand items: the longest that can be tasks fit one by one.
     assert!(LISTING_FRAME_BYTES_MAX > TASK_SPEC_BYTES_MAX * 2);
+    assert!(LISTED_BYTES_MAX > LISTING_FRAME_BYTES_MAX && LISTED_BYTES_MAX > LISTED_PRINTED_BYTES_MAX);
     // A line that passes as a line may still make a specification that is refused, with the line's number.
     assert!(LINE_BYTES_MAX > TASK_SPEC_BYTES_MAX);
     assert!(NAME_BODY_BYTES_MAX > 100);

@@ -12,6 +12,7 @@
 //! | data directory | 1 | 0.1.0 | first |
 //! | NDJSON reports | 1 | 0.1.0 | first |
 //! | workspace | 1 | 0.1.0 | first |
+//! | list of tests in an output | 1 | 0.1.0 | first |
 
 /// Version of [`crate::v1::LogEntry`].
 pub const LOG_ENTRY_FORMAT: u32 = 1;
@@ -27,3 +28,5 @@ pub const DATA_DIR_FORMAT: u32 = 1;
 pub const REPORT_FORMAT: u32 = 1;
 /// Version of [`crate::v1::Workspace`].
 pub const WORKSPACE_FORMAT: u32 = 1;
+/// Version of the list of tests that a worker prints.
+pub const LISTED_FORMAT: u32 = 1;

@@ -3,7 +3,7 @@
 //! It speaks the runner's side of `docs/runner-protocol.md` ([`protocol`], [`link`]). What a batch means is the
 //! program's dialect: [`libtest`] is Rust's test harness, [`go`] is Go's, [`adapter`] whatever a project describes. The
 //! process has one thread, and is killed with all that it started whenever the keeper finds that right; nothing that it
-//! holds is needed afterwards.
+//! holds is needed afterwards. [`lister`] is another such process, which lists tests and runs none.
 
 mod adapter;
 mod child;
@@ -11,6 +11,7 @@ mod go;
 mod libtest;
 mod limits;
 mod link;
+mod lister;
 mod outputs;
 mod printed;
 mod protocol;
@@ -19,13 +20,20 @@ mod stream;
 #[cfg(test)]
 mod testing;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
+
+use muster_frameworks::LIST_WORD;
 
 /// Exit code of a runner that is broken, by the protocol.
 const BROKEN: u8 = 70;
 
-/// Runs until the keeper says so, or is gone.
-pub fn main() -> ExitCode {
+/// Runs until the keeper says so, or is gone; or lists tests, if the first of `words` says so.
+pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut words = words.into_iter();
+    if words.next().is_some_and(|word| word == LIST_WORD) {
+        return lister::main(words);
+    }
     match runner::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

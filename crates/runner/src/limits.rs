@@ -42,10 +42,21 @@ pub(crate) const NOBODYS_BYTES_MAX: usize = 64 << 10;
 pub(crate) const SUBTESTS_NAMED_MAX: usize = 5;
 /// How long a test may take to say that it waits for others; after that it has begun.
 pub(crate) const BEGIN_HOLD_MAX: Duration = Duration::from_millis(10);
+/// Between two looks at whether a process that lists tests still lives.
+pub(crate) const LIST_LOOK: Duration = Duration::from_millis(10);
+/// Silence of one that has ended, before what it has sent and printed counts as all of it.
+pub(crate) const LIST_DRAIN: Duration = Duration::from_millis(200);
+/// How long one may take to end that has told of all tests; then it is killed.
+pub(crate) const LIST_END_MAX: Duration = Duration::from_secs(1);
+/// Longest path of a unix socket that every system takes.
+pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 100;
+/// Names that are tried for a directory of its own.
+pub(crate) const SOCKET_TRIES_MAX: u32 = 16;
 
 const _: () = {
     assert!(ADAPTER_BATCH_ITEMS_MAX <= BATCH_ITEMS_MAX as usize);
     assert!(LOG_ENTRY_BYTES_MAX > READ_BYTES);
-    assert!(BATCH_ITEMS_MAX > 0);
+    assert!(BATCH_ITEMS_MAX > 0 && SOCKET_TRIES_MAX > 0);
+    assert!(LIST_LOOK.as_millis() < LIST_DRAIN.as_millis());
     assert!(HELD_BYTES_MAX >= READ_BYTES && (HELD_BYTES_MAX as u64) < OUTPUT_BYTES_MAX);
 };

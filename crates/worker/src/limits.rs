@@ -117,6 +117,8 @@ pub(crate) const WORKSPACE_CHUNKS_MAX: usize = 16;
 pub(crate) const WORKSPACE_ROUNDS_MAX: u32 = 3;
 /// How long a workspace that could not be made is not tried again.
 pub(crate) const WORKSPACE_FAILED_MS: u64 = 2_000;
+/// How long a run waits for the directory of an earlier one to go, to come to the same place.
+pub(crate) const WORKSPACE_LEAVE_MS_MAX: u64 = 5_000;
 /// How long a command may take to prepare the files of a run.
 pub(crate) const PREPARE_MS_MAX: u64 = 1_800_000;
 /// What it printed last that is shown when it fails, and of git.

@@ -1,20 +1,22 @@
 //! One session of a worker: carries out what the agent decides, with a keeper and a stream.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use muster_core::agent::{Action, Agent, Input};
 use muster_proto::v1::{
-    Acknowledge, EndRunners, KeeperExited, Lease, Prepare, RegisterWorker, RunContext, RunnersEnded, Start, Stop,
-    StopCause, keeper_event, keeper_request, worker_message,
+    Acknowledge, EndRunners, KeeperExited, Lease, ListTests, Prepare, RegisterWorker, RunContext, RunnersEnded, Start,
+    Stop, StopCause, keeper_event, keeper_request, worker_message,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use muster_frameworks::{BATCH_PLUGIN, pytest};
+use muster_frameworks::{BATCH_PLUGIN, LIST_WORD, pytest};
 
 use crate::error::WorkerError;
 use crate::keeper::Options;
@@ -223,17 +225,35 @@ impl<'a> Session<'a> {
             runner.argv = self.config.runner_command.iter().map(|word| word.as_bytes().to_vec().into()).collect();
             return;
         }
+        if runner.plugin == pytest::PLUGIN {
+            self.fill_in_place(&mut runner.argv);
+        }
+    }
+
+    fn fill_in_place(&self, argv: &mut [Bytes]) {
         let place = pytest::PLUGIN_ARGUMENT.as_bytes();
-        if runner.plugin != pytest::PLUGIN || !runner.argv.iter().any(|arg| arg == place) {
+        if !argv.iter().any(|arg| arg == place) {
             return;
         }
         match pytest::install(&self.config.data.plugins()) {
             Ok(path) => {
-                let path: bytes::Bytes = path.into_os_string().into_encoded_bytes().into();
-                runner.argv.iter_mut().filter(|arg| *arg == place).for_each(|arg| arg.clone_from(&path));
+                let path: Bytes = path.into_os_string().into_encoded_bytes().into();
+                argv.iter_mut().filter(|arg| *arg == place).for_each(|arg| arg.clone_from(&path));
             }
             Err(error) => tracing::error!("muster's own files for pytest cannot be written: {error}"),
         }
+    }
+
+    /// What starts muster's own lister, which starts `argv`. No path of the machine that submitted the run is in it.
+    fn lister(&self, list: &ListTests, mut argv: Vec<Bytes>) -> Vec<Bytes> {
+        let bytes = |word: &OsStr| Bytes::copy_from_slice(word.as_bytes());
+        if list.framework == pytest::PLUGIN {
+            self.fill_in_place(&mut argv);
+        }
+        let sockets = self.config.data.tmp();
+        let own = [OsStr::new(LIST_WORD), OsStr::new(&list.framework), OsStr::new(&list.run_id), sockets.as_os_str()];
+        let muster = self.config.runner_command.iter().map(OsString::as_os_str);
+        muster.chain(own).map(bytes).chain(argv).collect()
     }
 
     /// The keeper is to know of a run.
@@ -245,7 +265,10 @@ impl<'a> Session<'a> {
 
     fn start(&mut self, lease: Lease) {
         let task = lease.task.unwrap_or_default();
-        let command = lease.command.unwrap_or_default();
+        let mut command = lease.command.unwrap_or_default();
+        if let Some(list) = command.list.take() {
+            command.argv = self.lister(&list, command.argv);
+        }
         let output = self.config.data.output(task, lease.attempt).into_os_string().into_encoded_bytes();
         self.grace_ms_max = self.grace_ms_max.max(lease.grace_ms);
         self.request(keeper_request::Kind::Start(Start {

@@ -48,6 +48,10 @@ pub(crate) struct RunArgs {
     pub(crate) policy: Policy,
     #[command(flatten)]
     pub(crate) workspace: WorkspaceArgs,
+    /// Where the tests are listed: here, or, with --cluster and for pytest, on a worker, in the files as it has them and with its
+    /// interpreter, so that nothing of the tests' environment is needed here
+    #[arg(long, value_name = "WHERE", default_value = "local")]
+    pub(crate) collect: Collect,
     #[command(flatten)]
     pub(crate) hosting: Hosting,
     #[command(flatten)]
@@ -154,6 +158,15 @@ pub(crate) enum Isolate {
     Batch,
     /// Each test has a process of its own
     Process,
+}
+
+/// `--collect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Collect {
+    /// Where the run is submitted
+    Local,
+    /// On a worker
+    Worker,
 }
 
 /// `--flaky`.

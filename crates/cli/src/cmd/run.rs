@@ -1,6 +1,7 @@
 //! `muster run`: lists tasks, submits them as a run, follows it. With the id of a run that is there already, goes on
 //! with that run. Here for commands; [`super::pytest`] has the tests of a project.
 
+use muster_frameworks::Framework;
 use muster_proto::v1::{ListTasksRequest, OpenRun, RunSummary, RunnerSpec, TaskSpec, Verdict};
 
 use super::follow::Early;
@@ -10,7 +11,7 @@ use super::submit::{Submission, client_name, follow_early, follow_growing, new_r
 use super::{Context, attach, programs, pytest};
 use crate::args::RunArgs;
 use crate::args::needs::Need;
-use crate::args::run::Isolate;
+use crate::args::run::{Collect, Isolate};
 use crate::environment;
 use crate::exit_code::{CommandResult, Failure};
 use crate::host::Reader;
@@ -22,6 +23,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
     if args.env.len() > ENV_OPTIONS_MAX {
         return Err(Failure::usage(format!("{} --env options; {ENV_OPTIONS_MAX} at most", args.env.len())));
     }
+    refuse_to_collect(&args, context)?;
     let early = Early::new(context, &args.hosting);
     let commands = args.what.cmds.is_some() || args.what.each.is_some();
     let plan = Plan::of(&args.workspace, &context.place, commands)?;
@@ -86,6 +88,31 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
     }
 }
 
+/// What can be said before anything is looked at.
+fn refuse_to_collect(args: &RunArgs, context: &Context) -> Result<(), Failure> {
+    let commands = args.what.cmds.is_some() || args.what.each.is_some();
+    match args.collect {
+        Collect::Local => Ok(()),
+        Collect::Worker if commands => Err(Failure::usage(
+            "--collect worker is for pytest: commands are listed where the run is submitted, from files that are there",
+        )),
+        Collect::Worker if context.place.cluster.is_none() => Err(Failure::usage(
+            "--collect worker is for runs on a cluster: without --cluster no worker but this process lists tests",
+        )),
+        Collect::Worker => match args.framework.as_deref() {
+            None => Ok(()),
+            Some(name) if name == Framework::Pytest.name() => Ok(()),
+            Some(name) => Err(not_on_workers(name)),
+        },
+    }
+}
+
+fn not_on_workers(framework: &str) -> Failure {
+    Failure::usage(format!(
+        "--collect worker is for pytest: tests of {framework} are built and listed where the run is submitted"
+    ))
+}
+
 /// Builds and lists what is in programs.
 async fn list_programs(
     context: &Context,
@@ -93,6 +120,9 @@ async fn list_programs(
     plan: &Plan,
     asked: programs::Asked,
 ) -> Result<Selected, Failure> {
+    if args.collect == Collect::Worker {
+        return Err(not_on_workers(&asked.framework));
+    }
     let place = &context.place;
     match &held(context, args).await? {
         // It must be known whole, to be compared.

@@ -200,8 +200,13 @@ pub(crate) fn option_differences(asked: &RunOptions, held: &RunOptions) -> Vec<S
         ConfirmFailures::Auto => "auto",
         ConfirmFailures::Off | ConfirmFailures::Unspecified => "off",
     };
+    let collect = |options: &RunOptions| {
+        let on_worker = options.runner.as_ref().is_some_and(|spec| spec.listed_by_worker);
+        if on_worker { "worker" } else { "local" }.to_owned()
+    };
     let pairs = [
         ("framework", runner(asked), runner(held)),
+        ("--collect", collect(asked), collect(held)),
         ("forked", forks(asked), forks(held)),
         ("groups pinned", asked.groups_pinned.to_string(), held.groups_pinned.to_string()),
         ("--retries", asked.retries.to_string(), held.retries.to_string()),

@@ -163,7 +163,8 @@ async fn cancelled_meanwhile(session: &Session, run_id: &str, selected: Option<u
     Some(format!("CANCEL  the run was cancelled while it was being submitted: {held}{of} tasks are in it"))
 }
 
-fn submit_failure(session: &Session, error: &SubmitError) -> Failure {
+/// Why a run could not be submitted.
+pub(crate) fn submit_failure(session: &Session, error: &SubmitError) -> Failure {
     match error {
         SubmitError::Client(error) => session.refused().unwrap_or_else(|| client_failure(error)),
         SubmitError::TaskTooLarge { .. } | SubmitError::TooManyTasks { .. } => Failure::collect(error.to_string()),

@@ -85,6 +85,7 @@ class Listing:
             "framework": f"pytest {pytest.__version__}",
             "python": platform.python_version(),
             "rootdir": str(self.config.rootpath),
+            "cwd": str(self.config.invocation_params.dir),
             "lines": self.lines(items) + wishes.lines(),
         }
         for wish in ("maxfail", "junitxml", "dist"):

@@ -284,6 +284,7 @@ impl Assembly<'_> {
             argv: argv.map(|word| bytes(word)).collect(),
             cwd: bytes(&start.cwd),
             env: start.added(self.ours).map(|(key, value)| EnvVar { key: bytes(key), value: bytes(value) }).collect(),
+            list: None,
         }
     }
 

@@ -197,6 +197,7 @@ fn whole(start: &Start) -> CommandSpec {
         argv: start.program.iter().chain(&start.args).map(|word| bytes(word)).collect(),
         cwd: bytes(&start.cwd),
         env: start.added(&OURS).map(|(key, value)| EnvVar { key: bytes(key), value: bytes(value) }).collect(),
+        list: None,
     }
 }
 

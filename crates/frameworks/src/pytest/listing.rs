@@ -1,6 +1,8 @@
 //! The receiving side of a listing (`docs/runner-protocol.md`, "Listing"): bytes in, a [`Listing`] out. Whoever has the
 //! connection reads it and gives what came to a [`Receiver`].
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Deserializer};
 
 use crate::limits::{
@@ -22,6 +24,16 @@ pub struct Listing {
     pub end: End,
 }
 
+impl Listing {
+    /// All parts of the suite could be loaded. With `--continue-on-collection-errors` one that could not stands as a test that
+    /// fails.
+    pub fn is_loaded(&self) -> bool {
+        let End::Done(done) = &self.end else { return false };
+        let items: BTreeSet<&str> = self.items.iter().map(|item| item.item.as_str()).collect();
+        done.problems == 0 || self.problems.iter().all(|problem| items.contains(problem.item.as_str()))
+    }
+}
+
 /// The first message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
@@ -32,6 +44,8 @@ pub struct Header {
     pub python: String,
     /// Paths of items are relative to it.
     pub rootdir: String,
+    /// Where the framework was started; empty of an older plugin.
+    pub cwd: String,
     /// For people: plugins, what was ignored and why.
     pub lines: Vec<String>,
     /// Stop after so many failures (`-x`, `--maxfail`); 0 = never.

@@ -9,6 +9,7 @@
 pub mod detect;
 pub mod group;
 pub mod interpreter;
+pub mod listed;
 pub mod listing;
 pub mod names;
 mod plugin;

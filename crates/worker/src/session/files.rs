@@ -1,8 +1,10 @@
 //! What of a session waits for the files of runs, between the agent and the keeper.
 
+use std::ffi::OsString;
+
 use muster_core::agent::Input;
 use muster_proto::v1::{
-    EndRunners, Forget, KeeperExited, Lease, Outcome, Renew, RunContext, RunDrained, Stop, keeper_request,
+    EndRunners, EnvVar, Forget, KeeperExited, Lease, Outcome, Renew, RunContext, RunDrained, Stop, keeper_request,
 };
 
 use super::Session;
@@ -11,8 +13,15 @@ use crate::leftovers::cookie_value;
 use crate::workspace::Unmade;
 use crate::workspace::held::{Settled, Start};
 
+/// A run that says nothing of where programs are finds them where this worker does.
+fn give_path(env: &mut Vec<EnvVar>, own: Option<OsString>) {
+    let path = own.filter(|_| !env.iter().any(|variable| &variable.key[..] == b"PATH"));
+    env.extend(path.map(|path| EnvVar { key: "PATH".into(), value: path.into_encoded_bytes().into() }));
+}
+
 impl Session<'_> {
-    pub(super) fn learn(&mut self, context: RunContext) {
+    pub(super) fn learn(&mut self, mut context: RunContext) {
+        give_path(&mut context.env, std::env::var_os("PATH"));
         let context = match &mut self.workspaces {
             Some(workspaces) => {
                 // No attempt has this number.
@@ -115,5 +124,22 @@ impl Session<'_> {
         }
         exited.set_reported(Outcome::Env);
         self.ended(exited);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_the_worker_is_for_runs_that_have_none() {
+        let variable = |key: &'static str, value: &'static str| EnvVar { key: key.into(), value: value.into() };
+        let given = |mut env: Vec<EnvVar>, own: Option<&str>| {
+            give_path(&mut env, own.map(OsString::from));
+            env
+        };
+        assert_eq!(given(vec![variable("A", "b")], Some("/w")), [variable("A", "b"), variable("PATH", "/w")]);
+        assert_eq!(given(vec![variable("PATH", "/r")], Some("/w")), [variable("PATH", "/r")]);
+        assert_eq!(given(Vec::new(), None), []);
     }
 }

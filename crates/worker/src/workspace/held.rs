@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use muster_proto::v1::{Lease, RunContext};
 use tokio::task::JoinSet;
 
+use super::departures::Departure;
 use super::make::{Made, Order, make, remove};
 use super::{Shop, Stop, Unmade, paths::Paths};
 use crate::limits::WORKSPACE_FAILED_MS;
@@ -17,7 +18,7 @@ pub(crate) struct Workspaces {
     runs: BTreeMap<u64, Run>,
     making: JoinSet<Finished>,
     /// Runs that are over, by id, whose runners may still be at work in their files.
-    leaving: BTreeMap<String, Made>,
+    leaving: BTreeMap<String, (Made, Departure)>,
     /// Directories that are being removed.
     removing: JoinSet<()>,
     /// Until when the leases hold that wait here.
@@ -183,7 +184,8 @@ impl Workspaces {
         let Run { context, files, .. } = self.runs.remove(&run)?;
         match files {
             Files::There(made) => {
-                self.leaving.insert(context.run_id.clone(), made);
+                let root = context.workspace.map(|workspace| workspace.root).unwrap_or_default();
+                self.leaving.insert(context.run_id.clone(), (made, self.shop.departures.begin(root)));
                 return Some(context.run_id);
             }
             Files::Coming { stop, .. } => stop.stop(),
@@ -194,14 +196,17 @@ impl Workspaces {
 
     /// Nothing of the run is at work any more.
     pub(crate) fn runners_ended(&mut self, run_id: &str) {
-        if let Some(made) = self.leaving.remove(run_id) {
-            self.give_up(made);
+        if let Some((made, departure)) = self.leaving.remove(run_id) {
+            self.give_up(made, Some(departure));
         }
     }
 
-    fn give_up(&mut self, made: Made) {
+    fn give_up(&mut self, made: Made, departure: Option<Departure>) {
         let shop = Arc::clone(&self.shop);
-        self.removing.spawn(async move { remove(&shop, made.places).await });
+        self.removing.spawn(async move {
+            remove(&shop, made.places).await;
+            drop(departure);
+        });
     }
 
     /// The next attempt to make files has come to its end. May be dropped at any await.
@@ -224,7 +229,7 @@ impl Workspaces {
         let known = self.runs.get_mut(&run).filter(|_| !stop.is_stopped());
         let Some(known) = known else {
             if let Ok(made) = made {
-                self.give_up(made);
+                self.give_up(made, None);
             }
             return None;
         };
@@ -257,7 +262,7 @@ impl Workspaces {
         }
         while let Some(finished) = self.making.join_next().await {
             if let Ok(Finished { made: Ok(made), .. }) = finished {
-                self.give_up(made);
+                self.give_up(made, None);
             }
         }
         while self.removing.join_next().await.is_some() {}

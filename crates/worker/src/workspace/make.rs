@@ -155,6 +155,7 @@ async fn one_tree(shop: &Arc<Shop>, order: &Order, workspace: &Arc<Workspace>, a
 }
 
 async fn begin(shop: &Arc<Shop>, order: &Order, root: &Bytes) -> Result<Place, String> {
+    shop.departures.over(root, &order.stop).await;
     let (nth, run) = (shop.next.fetch_add(1, Ordering::Relaxed), order.context.run);
     let name = format!("{run}-{:x}-{nth}", shop.process);
     let (shop, root) = (Arc::clone(shop), root.clone());

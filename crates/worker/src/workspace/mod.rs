@@ -7,11 +7,13 @@
 //! | [`make`] | the whole way from a run's specification to a directory |
 //! | [`fetch`], [`cache`] | files that are not here yet, and those that are |
 //! | [`place`], [`tree`] | where the directory is, and what is in it |
+//! | [`departures`] | who has not left a place yet |
 //! | [`git`] | files of a revision |
 //! | [`prepare`] | the command that is run in them first, and what it made |
 //! | [`paths`] | the same paths, here |
 
 pub(crate) mod cache;
+mod departures;
 mod fetch;
 mod git;
 pub(crate) mod held;
@@ -32,6 +34,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 
 use cache::Cache;
+use departures::Departures;
 use place::Places;
 
 /// Why files are not where they are needed.
@@ -100,6 +103,7 @@ impl Stop {
 pub(crate) struct Shop {
     cache: Arc<Cache>,
     places: Places,
+    departures: Arc<Departures>,
     channels: Vec<Channel>,
     /// Says who this worker is, where its certificate does not.
     bearer: Option<MetadataValue<Ascii>>,
@@ -128,6 +132,7 @@ impl Shop {
         Ok(Arc::new(Self {
             cache: Arc::new(Cache::open(home.join("cache"), cache_bytes)?),
             places: Places::open(&home)?,
+            departures: Arc::default(),
             channels,
             bearer,
             prepared: made(home.join("prepared"))?,

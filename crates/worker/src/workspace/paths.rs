@@ -78,7 +78,7 @@ impl Paths {
         if self.moved.is_empty() {
             return;
         }
-        let Some(CommandSpec { argv, cwd, env }) = &mut lease.command else { return };
+        let Some(CommandSpec { argv, cwd, env, list: _ }) = &mut lease.command else { return };
         argv.iter_mut().for_each(|word| self.bytes(word));
         self.bytes(cwd);
         self.env(env);
@@ -144,7 +144,8 @@ mod tests {
         assert_eq!((&context.cwd[..], &context.env[0].value[..]), (&b"/w/d"[..], &b"/w/2"[..]));
         assert_eq!((&runner.argv[0][..], &runner.env[0].value[..]), (&b"/w/.venv/bin/python"[..], &b"/w/1"[..]));
         assert_eq!((&*runner.programs[0].argv[0], &*runner.programs[0].cwd), ("/w/t", "/w/c"));
-        let command = CommandSpec { argv: vec!["/p/x".into()], cwd: "/p".into(), env: vec![variable("a=/p")] };
+        let command =
+            CommandSpec { argv: vec!["/p/x".into()], cwd: "/p".into(), env: vec![variable("a=/p")], list: None };
         let mut lease = Lease { command: Some(command), ..Lease::default() };
         paths.lease(&mut lease);
         let command = lease.command.expect("it stays");

@@ -29,6 +29,8 @@ use crate::report::{Event, Reports, attempt};
 pub(super) struct Collected {
     pub(super) listing: Listing,
     pub(super) took: Duration,
+    /// On which worker, where it was one of a cluster.
+    pub(super) on: Option<String>,
 }
 
 /// Why there is no listing.
@@ -72,7 +74,7 @@ pub(super) async fn collect(follow: &mut Follow<'_>, run: RunContext) -> Result<
         Ok(listing) => {
             loaded.printed.skip();
             follow.loaded = stays.then_some(loaded);
-            Ok(Collected { listing, took: began.elapsed() })
+            Ok(Collected { listing, took: began.elapsed(), on: None })
         }
         Err(stopped) => {
             let program = run.runner.as_ref().map(suite::program).unwrap_or_default();

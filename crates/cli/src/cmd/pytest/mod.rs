@@ -5,6 +5,7 @@
 mod child;
 mod collect;
 mod loaded;
+mod remote;
 mod rerun;
 mod run;
 mod suite;

@@ -10,8 +10,9 @@ use super::super::Context;
 use super::super::follow::Follow;
 use super::super::resolve::some;
 use super::super::submit::{Submission, submit};
-use super::collect::{Collected, collect};
-use super::run::context_of;
+use super::collect::collect;
+use super::remote::collect_on_worker;
+use super::run::{context_of, is_listed_on_worker, junit_here};
 use super::verdict;
 use crate::args::RerunArgs;
 use crate::exit_code::{CommandResult, Failure, INCOMPLETE};
@@ -44,13 +45,25 @@ async fn prepare(
 ) -> Result<Submission, Failure> {
     follow.session.client().await?;
     let mut options = open.options.clone().unwrap_or_default();
-    let Collected { listing, took } = collect(follow, context_of(&open.run_id, &options)).await?;
+    let plan = Plan::again(&options, &follow.context.place);
+    let on_worker = is_listed_on_worker(&options);
+    let collected = if on_worker {
+        plan.carry_out(&follow.session, &mut options, Vec::new()).await?;
+        // All tasks of a run need the same of a worker.
+        let like = tasks.first().cloned().unwrap_or_default();
+        collect_on_worker(follow, &options, &like).await?
+    } else {
+        collect(follow, context_of(&open.run_id, &options)).await?
+    };
+    let listing = &collected.listing;
     let forks = options.runner.as_ref().is_some_and(|spec| spec.fork);
-    let done = verdict::judge(&listing, forks, &mut follow.reporting.reports)?;
-    follow.reporting.junit_unless_told(&listing.header.junitxml)?;
-    Plan::again(&options, &follow.context.place).carry_out(&follow.session, &mut options, Vec::new()).await?;
+    let done = verdict::judge(listing, forks, &mut follow.reporting.reports)?;
+    follow.reporting.junit_unless_told(&junit_here(&listing.header, &options))?;
+    if !on_worker {
+        plan.carry_out(&follow.session, &mut options, Vec::new()).await?;
+    }
     open.options = Some(options);
-    let (tasks, missing) = still_there(tasks, &listing);
+    let (tasks, missing) = still_there(tasks, listing);
     let gone = missing.len();
     let names = some(missing.into_iter());
     if tasks.is_empty() {
@@ -63,7 +76,7 @@ async fn prepare(
         follow.reporting.reports.tell(Event::Say(&format!("WARNING {line}")));
         follow.reporting.spoil(INCOMPLETE, line);
     }
-    let headline = format!("{headline} · {}", verdict::collected(&listing, &done, took));
+    let headline = format!("{headline} · {}", verdict::collected(&collected, &done));
     Ok(Submission { open, tasks, headline, fresh: true })
 }
 

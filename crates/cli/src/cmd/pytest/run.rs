@@ -1,13 +1,19 @@
 //! `muster run` with neither commands nor a glob: the tests of the project.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use muster_frameworks::pytest::listing::Header;
 use muster_frameworks::pytest::{self, GroupBy};
-use muster_proto::v1::{OpenRun, RunContext, RunOptions, RunSummary, Verdict};
+use muster_proto::v1::{OpenRun, RunContext, RunOptions, RunSummary, TaskSpec, Verdict};
 
 use super::super::follow::Follow;
 use super::super::run::refuse_another;
 use super::super::submit::{Submission, client_name, new_run_id, submit};
 use super::super::{Context, attach, selection};
-use super::collect::{Collected, collect};
+use super::collect::collect;
+use super::remote::collect_on_worker;
 use super::{suite, verdict};
 use crate::args::RunArgs;
 use crate::args::needs::Need;
@@ -17,8 +23,8 @@ use crate::workspace::Plan;
 
 /// What was asked for.
 struct Asked {
-    /// `pytest 9.2.0 · Python 3.12 (.venv)`.
-    called: String,
+    /// `pytest 9.2.0 · Python 3.12 (.venv)`; `None` where a worker will say it.
+    called: Option<String>,
     options: RunOptions,
     group_by: GroupBy,
     /// The run that is there already and goes on.
@@ -41,7 +47,7 @@ pub(crate) async fn run(context: &Context, args: &RunArgs, plan: Plan) -> Comman
         held => held.map(|(_, run)| run),
     };
     let mut follow = Follow::begin(context, &args.hosting, &args.reports, &run_id, held.is_none())?;
-    let called = suite::called(&found.interpreter, &context.place.root);
+    let called = found.interpreter.as_ref().map(|interpreter| suite::called(interpreter, &context.place.root));
     let asked =
         Asked { called, options, group_by: args.pytest.group_by.into(), held, needs: args.policy.needs.clone(), plan };
     match prepare(&mut follow, asked).await {
@@ -82,10 +88,23 @@ async fn prepare(follow: &mut Follow<'_>, asked: Asked) -> Result<Submission, Fa
     // A run that goes on keeps the environment that it was opened with.
     let env = held.as_ref().and_then(|run| run.options.as_ref()).map(|options| options.env.clone());
     options.env = env.unwrap_or(options.env);
-    let Collected { listing, took } = collect(follow, context_of(&follow.run_id, &options)).await?;
+    let collected = match is_listed_on_worker(&options) {
+        true => {
+            // Also of a run that goes on: its tests are in the files that it was opened with.
+            match held.as_ref().and_then(|run| run.options.as_ref()) {
+                Some(held) => options.workspace = held.workspace.clone(),
+                None => plan.carry_out(&follow.session, &mut options, Vec::new()).await?,
+            }
+            let mut like = [TaskSpec::default()];
+            Need::apply(&needs, &mut like);
+            collect_on_worker(follow, &options, &like[0]).await?
+        }
+        false => collect(follow, context_of(&follow.run_id, &options)).await?,
+    };
+    let listing = &collected.listing;
     let forks = options.runner.as_ref().is_some_and(|spec| spec.fork);
-    let done = verdict::judge(&listing, forks, &mut follow.reporting.reports)?;
-    follow.reporting.junit_unless_told(&listing.header.junitxml)?;
+    let done = verdict::judge(listing, forks, &mut follow.reporting.reports)?;
+    follow.reporting.junit_unless_told(&junit_here(&listing.header, &options))?;
     if options.max_fail == 0 {
         options.max_fail = listing.header.maxfail;
     }
@@ -93,10 +112,14 @@ async fn prepare(follow: &mut Follow<'_>, asked: Asked) -> Result<Submission, Fa
     options.groups_pinned = group_by.is_pinned();
     let mut tasks = pytest::tasks(&listing.items, group_by).map_err(|error| Failure::collect(error.to_string()))?;
     Need::apply(&needs, &mut tasks);
-    if held.is_none() {
+    if held.is_none() && !is_listed_on_worker(&options) {
         plan.carry_out(&follow.session, &mut options, Vec::new()).await?;
     }
-    let mut headline = format!("{called} · {}", verdict::collected(&listing, &done, took));
+    let called = called.unwrap_or_else(|| {
+        let spec = options.runner.clone().unwrap_or_default();
+        suite::called_there(&listing.header, &spec, &follow.context.place.root)
+    });
+    let mut headline = format!("{called} · {}", verdict::collected(&collected, &done));
     let (place, run_id) = (&follow.context.place, follow.run_id.clone());
     let mut open = OpenRun { run_id, client: client_name(), project: place.project.clone(), options: Some(options) };
     let fresh = held.is_none();
@@ -106,6 +129,18 @@ async fn prepare(follow: &mut Follow<'_>, asked: Asked) -> Result<Submission, Fa
         headline = format!("goes on · {headline}");
     }
     Ok(Submission { open, tasks, headline, fresh })
+}
+
+/// Where its tests are listed.
+pub(super) fn is_listed_on_worker(options: &RunOptions) -> bool {
+    options.runner.as_ref().is_some_and(|spec| spec.listed_by_worker)
+}
+
+/// Where pytest was asked to write a JUnit file, as a path of this machine.
+pub(super) fn junit_here(header: &Header, options: &RunOptions) -> String {
+    let (asked, cwd) = (Path::new(&header.junitxml), OsStr::from_bytes(&options.cwd));
+    let below = asked.strip_prefix(&header.cwd).ok().filter(|_| !header.cwd.is_empty() && !header.junitxml.is_empty());
+    below.map_or_else(|| header.junitxml.clone(), |below| Path::new(cwd).join(below).to_string_lossy().into_owned())
 }
 
 /// What a worker has to know to load the suite of a run with these options.
@@ -124,6 +159,17 @@ pub(super) fn context_of(run_id: &str, options: &RunOptions) -> RunContext {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_report_is_written_where_the_run_was_submitted_and_not_where_the_worker_has_its_files() {
+        let options = RunOptions { cwd: "/home/a/p".into(), ..Default::default() };
+        let here = |asked: &str, cwd: &str| {
+            junit_here(&Header { junitxml: asked.into(), cwd: cwd.into(), ..Header::default() }, &options)
+        };
+        assert_eq!(here("/w/trees/p/out/r.xml", "/w/trees/p"), "/home/a/p/out/r.xml");
+        assert_eq!(here("/tmp/r.xml", "/w/trees/p"), "/tmp/r.xml");
+        assert_eq!((here("", "/w"), here("/w/r.xml", "")), (String::new(), "/w/r.xml".into()));
+    }
 
     #[test]
     fn what_the_suite_itself_says_is_no_difference_to_a_run_that_has_ended() {

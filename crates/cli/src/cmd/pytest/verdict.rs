@@ -1,10 +1,8 @@
 //! What a listing means for the run: whether there is one, what it is called, what the user has to be told.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
 use muster_frameworks::pytest::listing::{Done, End, Failed, Listing};
 
+use super::collect::Collected;
 use crate::exit_code::Failure;
 use crate::limits::DIFFERENCES_SHOWN_MAX;
 use crate::report::human::thousands;
@@ -22,15 +20,12 @@ pub(super) fn judge(listing: &Listing, forks: bool, reports: &mut Reports) -> Re
     if forks && !done.fork && !done.why.is_empty() {
         reports.tell(Event::Say(&format!("each slot loads the suite by itself: {}", done.why)));
     }
-    let items: BTreeSet<&str> = listing.items.iter().map(|item| item.item.as_str()).collect();
     for problem in &listing.problems {
         let place = if problem.line > 0 { format!("{}:{}", problem.file, problem.line) } else { problem.file.clone() };
         reports.tell(Event::Say(&format!("ERROR   {} could not be loaded · {place}", problem.item)));
         reports.tell(Event::Printed(problem.text.as_bytes()));
     }
-    // With --continue-on-collection-errors each of them stands as a test that fails.
-    let stand = listing.problems.iter().all(|problem| items.contains(problem.item.as_str()));
-    if done.problems > 0 && !stand {
+    if !listing.is_loaded() {
         return Err(not_loaded(listing, done.problems));
     }
     if listing.items.is_empty() {
@@ -65,10 +60,12 @@ fn not_loaded(listing: &Listing, count: u64) -> Failure {
     ))
 }
 
-/// `1,386 tests collected in 3.6 s (12 deselected)`.
-pub(super) fn collected(listing: &Listing, done: &Done, took: Duration) -> String {
+/// `1,386 tests collected in 3.6 s (12 deselected)`, `7 tests collected on w2 in 3.6 s`.
+pub(super) fn collected(Collected { listing, took, on }: &Collected, done: &Done) -> String {
     let tests = if listing.items.len() == 1 { "test" } else { "tests" };
-    let mut text = format!("{} {tests} collected in {}", thousands(listing.items.len() as u64), duration::show(took));
+    let on = on.as_ref().map(|worker| format!(" on {worker}")).unwrap_or_default();
+    let mut text =
+        format!("{} {tests} collected{on} in {}", thousands(listing.items.len() as u64), duration::show(*took));
     if done.deselected > 0 {
         text.push_str(&format!(" ({} deselected)", thousands(done.deselected)));
     }
@@ -77,6 +74,8 @@ pub(super) fn collected(listing: &Listing, done: &Done, took: Duration) -> Strin
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use muster_frameworks::pytest::listing::{Item, Problem};
 
     use super::*;
@@ -125,10 +124,12 @@ mod tests {
 
     #[test]
     fn the_headline_counts_tests_and_what_was_left_out() {
-        let shown = |listing: &Listing, deselected| {
-            collected(listing, &Done { deselected, ..Done::default() }, Duration::from_millis(3_600))
+        let shown = |listing: Listing, on: Option<&str>, deselected| {
+            let collected_there = Collected { listing, took: Duration::from_millis(3_600), on: on.map(str::to_owned) };
+            collected(&collected_there, &Done { deselected, ..Done::default() })
         };
-        assert_eq!(shown(&listing(&["a"], &[], 0), 0), "1 test collected in 3.60 s");
-        assert_eq!(shown(&listing(&["a", "b"], &[], 0), 1_200), "2 tests collected in 3.60 s (1,200 deselected)");
+        assert_eq!(shown(listing(&["a"], &[], 0), None, 0), "1 test collected in 3.60 s");
+        assert_eq!(shown(listing(&["a"], &[], 0), Some("w2"), 0), "1 test collected on w2 in 3.60 s");
+        assert_eq!(shown(listing(&["a", "b"], &[], 0), None, 1_200), "2 tests collected in 3.60 s (1,200 deselected)");
     }
 }
