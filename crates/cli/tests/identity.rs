@@ -148,7 +148,7 @@ fn files_of_a_project_are_fetched_by_a_worker_with_a_certificate_and_by_one_with
     }
     sandbox.write("project/muster.toml", "");
     let ran = sandbox.path("ran");
-    let jobs = sandbox.write("jobs.txt", &format!("cat data.txt >> {}\n", ran.display()));
+    let jobs = sandbox.write("jobs.txt", format!("cat data.txt >> {}\n", ran.display()));
     let at = |name: &str| sandbox.path(name).display().to_string();
     let run = |name: &str| {
         let (cluster, jobs) = (cluster.all(), jobs.display());
@@ -156,7 +156,7 @@ fn files_of_a_project_are_fetched_by_a_worker_with_a_certificate_and_by_one_with
         in_project(&sandbox, &format!("run --shell --cmds {jobs} --workspace snapshot --cluster {cluster} {access}"))
     };
     for (word, name, access) in [("first", "w1", tls("w1")), ("second", "w9", by_token("robot"))] {
-        sandbox.write("project/data.txt", &format!("{word}\n"));
+        sandbox.write("project/data.txt", format!("{word}\n"));
         let line = format!("worker --coordinator {} --name {name} --slots 1 --data-dir {name} {access}", cluster.all());
         let _worker = sandbox.start(name, &line);
         run("ci").exits(0).says("uploaded").says("1 passed");

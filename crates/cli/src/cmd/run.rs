@@ -40,7 +40,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
                     "--isolate process is not for pytest, which would load the suite for each test; --group-by none shares least",
                 ));
             }
-            Chosen::Pytest => return pytest::run(context, &args, plan).await,
+            Chosen::Pytest => return Box::pin(pytest::run(context, &args, plan)).await,
             Chosen::Programs { framework, path, words } => (framework, path, words),
         };
         let isolate = args.isolate == Isolate::Process;

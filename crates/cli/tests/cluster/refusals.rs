@@ -53,6 +53,12 @@ fn a_node_that_lost_its_data_does_not_come_back_as_if_nothing_had_been() {
     let again = cluster.sandbox.start("again", &format!("cluster --dir cluster start {follower}"));
     let listens = || cluster.node(&follower)["role"] == "waiting";
     until(listens, || format!("{}\n{}", again.stderr(), cluster.status()));
+    // Asked alone it says what it is; asked first, those are asked that know the cluster.
+    let rows = |asked: &str| cluster.sandbox.json(&format!("nodes --cluster {asked} --output json"));
+    let alone = rows(&address);
+    assert_eq!((alone.len(), &alone[0]["role"], &alone[0]["id"]), (1, &"waiting".into(), &follower.as_str().into()));
+    let all = rows(&format!("{address},{}", cluster.addresses));
+    assert!(all.len() == 2 && all.iter().all(|row| row["id"] != follower.as_str()), "{all:?}");
     admin(&format!("add-node {address}")).exits(0).says("votes");
     again.wait().exits(0);
     cluster.until_caught_up(&follower);

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -15,8 +15,9 @@ use super::environment::Environment;
 use super::load;
 use super::nodes::Nodes;
 use super::report::{Figure, Report};
+use super::worker::Worker;
 
-/// How long a worker may take to be known, and a task to end.
+/// How long a task may take to end.
 const READY_MAX: Duration = Duration::from_secs(60);
 /// Share of the latencies that may be above the second limit.
 const WORST_SHARE: f64 = 0.99;
@@ -41,9 +42,9 @@ impl DispatchBench {
         let dir = tempfile::tempdir()?;
         let nodes = Nodes::start(dir.path(), 3).await?;
         let slots = Environment::observe(dir.path())?.cores();
-        let worker = Worker::start(dir.path(), &nodes, slots)?;
+        let worker = Worker::start(dir.path(), &nodes, "bench", slots, 0)?;
         let client = Client::connect_tcp(&nodes.addresses()[nodes.leader().await?], &Access::default()).await?;
-        worker.known(&client).await?;
+        Worker::known(&client, 1).await?;
         let mut figures = self.latency(dir.path(), &client).await?;
         figures.extend(self.throughput(dir.path(), &nodes)?);
         drop(worker);
@@ -165,35 +166,4 @@ fn quantile(values: &[f64], share: f64) -> f64 {
     sorted.sort_by(f64::total_cmp);
     let at = (sorted.len() as f64 * share) as usize;
     sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
-}
-
-/// A worker as a process of its own; it ends with this.
-struct Worker(Child);
-
-impl Worker {
-    fn start(dir: &Path, nodes: &Nodes, slots: usize) -> anyhow::Result<Self> {
-        let log = File::create(dir.join("worker.log"))?;
-        let mut command = Command::new(std::env::current_exe().context("where is this program?")?);
-        command.args(["worker", "--coordinator", &nodes.addresses().join(","), "--name", "bench"]);
-        command.arg("--slots").arg(slots.to_string()).arg("--data-dir").arg(dir.join("worker"));
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        Ok(Self(command.spawn().context("cannot start a worker")?))
-    }
-
-    async fn known(&self, client: &Client) -> anyhow::Result<()> {
-        let until = Instant::now() + READY_MAX;
-        while client.workers().await?.is_empty() {
-            ensure!(Instant::now() < until, "the worker does not come");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

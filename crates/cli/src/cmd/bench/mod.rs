@@ -3,6 +3,7 @@
 //! A figure without its floor says more about the machine than about muster, so every table has both,
 //! taken in turns, and the environment is printed with them.
 
+mod breaker;
 mod child;
 mod dispatch;
 mod environment;
@@ -17,6 +18,7 @@ mod run;
 mod scale;
 mod steady;
 mod stream;
+mod worker;
 
 use crate::exit_code::{CommandResult, Failure};
 
@@ -45,6 +47,9 @@ enum Bench {
     /// Three coordinators with a million live tasks: memory, writes during a snapshot, restart.
     #[command(after_help = "Example:\n  muster bench scale\n  muster bench scale --tasks 100000 --trials 1")]
     Scale(scale::ScaleBench),
+    /// A suite of pytest on three workers, and with a fourth one on which every test fails: time, and tests wrongly blamed.
+    #[command(after_help = "Example:\n  muster bench breaker --project ../suite --python .venv/bin/python tests")]
+    Breaker(breaker::BreakerBench),
     /// Three coordinators under full load for ten minutes without a fault: nobody else may be elected.
     #[command(after_help = "Example:\n  muster bench steady\n  muster bench steady --seconds 60")]
     Steady(steady::SteadyBench),
@@ -58,6 +63,7 @@ pub(crate) async fn main(args: &BenchArgs, json: bool) -> CommandResult {
         Bench::Failover(bench) => bench.measure(json).await,
         Bench::Dispatch(bench) => bench.measure(json).await,
         Bench::Scale(bench) => bench.measure(json).await,
+        Bench::Breaker(bench) => bench.measure(json).await,
         Bench::Steady(bench) => bench.measure(json).await,
     };
     let kept = kept.map_err(|error| Failure::incomplete(format!("not measured: {error:#}")))?;
