@@ -147,6 +147,8 @@ pub(crate) struct MainLoop {
     pub(crate) stranded: BTreeSet<Stranded>,
     /// Who waits for each entry in flight.
     in_flight: VecDeque<Vec<Origin>>,
+    /// Index of the last entry that landed.
+    landed_at: u64,
     time_is_due: bool,
     last_entry_at: Duration,
     /// Told to stop: archives may be finished until then.
@@ -169,6 +171,7 @@ impl MainLoop {
             drained: BTreeSet::new(),
             stranded: BTreeSet::new(),
             in_flight: VecDeque::new(),
+            landed_at: 0,
             time_is_due: false,
             last_entry_at,
             closing_until: None,
@@ -277,7 +280,10 @@ impl MainLoop {
     fn landed(&mut self, landed: Landed) -> Result<(), End> {
         let origins = self.in_flight.pop_front().unwrap_or_default();
         match landed {
-            Ok((_, applied)) => {
+            Ok((at, applied)) => {
+                if at.index <= std::mem::replace(&mut self.landed_at, at.index) {
+                    return Err(End::Failed(format!("entry {} landed behind a later one: a bug in muster", at.index)));
+                }
                 fail::fail_point!("coordinator-after-apply");
                 self.carry_out(applied.effects);
                 if !self.stranded.is_empty() {
@@ -317,7 +323,8 @@ impl MainLoop {
         let entry = self.entry(commands);
         let consensus = Arc::clone(&self.shared.consensus);
         fail::fail_point!("coordinator-before-propose");
-        Some(Box::pin(async move { consensus.propose(entry).await }))
+        // Not to be interrupted before it is in the log's queue: the next entry would overtake it.
+        Some(Box::pin(tokio::task::unconstrained(async move { consensus.propose(entry).await })))
     }
 
     fn entry(&mut self, commands: Vec<muster_proto::v1::Command>) -> LogEntry {

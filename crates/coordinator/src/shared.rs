@@ -20,6 +20,9 @@ use crate::refusal::{End, Failure};
 use crate::running::RunningTable;
 use crate::signals::Signals;
 
+/// A command that was handed over.
+pub(crate) struct Submitted(oneshot::Receiver<Result<Reply, Failure>>);
+
 /// One for each coordinator.
 pub(crate) struct Shared {
     pub(crate) consensus: Arc<dyn Consensus>,
@@ -163,10 +166,21 @@ impl Shared {
 
     /// Has a command put into the log; answers when it is durable and applied.
     pub(crate) async fn propose(&self, kind: Kind) -> Result<Reply, Status> {
+        let submitted = self.submit(kind).await?;
+        self.outcome(submitted).await
+    }
+
+    /// Hands a command over: those that one caller hands over one after the other go into the log in this order.
+    pub(crate) async fn submit(&self, kind: Kind) -> Result<Submitted, Status> {
         self.check_open()?;
         let (sender, reply) = oneshot::channel();
         self.inbox.send(Event::Propose { kind, reply: sender }).await.map_err(|_| self.gone())?;
-        match reply.await {
+        Ok(Submitted(reply))
+    }
+
+    /// What became of it.
+    pub(crate) async fn outcome(&self, submitted: Submitted) -> Result<Reply, Status> {
+        match submitted.0.await {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(Failure::Refused(refusal))) => Err(Failure::Refused(refusal).into()),
             Ok(Err(Failure::Coordinator(status))) => Err(status),

@@ -126,3 +126,25 @@ async fn a_stream_of_chunks_ends_when_its_node_does_not_lead_any_more() {
     host.consensus.elect(2, false);
     assert_eq!(answers.message().await.expect_err("it leads no more").code(), Code::Unavailable);
 }
+
+/// The runtime interrupts what has done much at once: nothing may overtake it meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_chunks_of_several_streams_are_added_in_the_order_in_which_they_were_sent() {
+    let host = Host::new().await;
+    let add = |number: u32| {
+        let dialer = host.dialer();
+        tokio::spawn(async move {
+            let (client, run_id) = (dialer.client().await.expect("the host serves"), format!("run-{number}"));
+            client.open(open(&run_id)).await.expect("opens");
+            let of_run = run_id.clone();
+            let chunks = (0..2_000).map(move |seq| AddTasks { run_id: of_run.clone(), ..chunk(seq, 1) });
+            let mut answers = client.add_stream(&run_id, tokio_stream::iter(chunks)).await.expect("is taken");
+            for tasks in 1..=2_000 {
+                assert_eq!(answers.message().await.expect("is added").expect("an answer").tasks, tasks);
+            }
+        })
+    };
+    for added in (0..4).map(add).collect::<Vec<_>>() {
+        added.await.expect("all are added");
+    }
+}

@@ -45,7 +45,9 @@ impl<T: Clone> Chunked<T> {
     /// Adds an element at the end.
     pub fn push(&mut self, value: T) {
         if self.len.is_multiple_of(CHUNK) {
-            self.chunks.push(Arc::new(Vec::new()));
+            // Most are short; of a long one every further chunk will be full.
+            let room = if self.len == 0 { 0 } else { CHUNK };
+            self.chunks.push(Arc::new(Vec::with_capacity(room)));
         }
         let last = self.chunks.last_mut().expect("a chunk was just made sure of");
         Arc::make_mut(last).push(value);

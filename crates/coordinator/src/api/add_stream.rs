@@ -19,13 +19,17 @@ pub(crate) fn call(shared: &Arc<Shared>, request: Request<Streaming<AddTasks>>) 
     shared.check_leads()?;
     let full = || Status::resource_exhausted(format!("{ADD_STREAMS_MAX} clients add tasks already: try again later"));
     let permit = Arc::clone(&shared.add_streams).try_acquire_owned().map_err(|_| full())?;
-    let adding = Arc::clone(shared);
-    let add = move |chunk: Result<AddTasks, Status>| {
-        let shared = Arc::clone(&adding);
-        async move { add_tasks::call(&shared, chunk?).await }
-    };
-    // In the order in which they came: the next one starts when the one before has been handed over.
-    let answers = request.into_inner().map(add).buffered(ADDS_IN_FLIGHT_MAX);
+    let (submitting, answering) = (Arc::clone(shared), Arc::clone(shared));
+    // One after the other: futures that are polled side by side may overtake one another when the runtime interrupts them.
+    let submitted = request.into_inner().then(move |chunk: Result<AddTasks, Status>| {
+        let shared = Arc::clone(&submitting);
+        async move { add_tasks::submit(&shared, chunk?).await }
+    });
+    let answers = submitted.map(move |submitted| {
+        let shared = Arc::clone(&answering);
+        async move { add_tasks::answered(&shared, submitted?).await }
+    });
+    let answers = answers.buffered(ADDS_IN_FLIGHT_MAX);
     let shared = Arc::clone(shared);
     let begun = Some((answers.boxed(), permit));
     let until_refused = stream::unfold(begun, move |state| {

@@ -6,10 +6,24 @@ use muster_proto::v1::{AddTasks, AddTasksReply};
 use tonic::Status;
 
 use super::Decision;
-use crate::shared::Shared;
+use crate::shared::{Shared, Submitted};
 
 pub(crate) async fn call(shared: &Shared, request: AddTasks) -> Result<AddTasksReply, Status> {
     decide(request).carry_out(shared, answer).await
+}
+
+/// Hands a chunk over, to be answered by [`answered`].
+pub(crate) async fn submit(shared: &Shared, request: AddTasks) -> Result<Submitted, Status> {
+    match decide(request) {
+        Decision::Propose(kind) => shared.submit(*kind).await,
+        Decision::Refuse(status) => Err(status),
+        Decision::Reply(_) => Err(Status::internal("a bug in muster: tasks are added by the log")),
+    }
+}
+
+pub(crate) async fn answered(shared: &Shared, submitted: Submitted) -> Result<AddTasksReply, Status> {
+    let reply = shared.outcome(submitted).await?;
+    answer(reply).ok_or_else(|| Status::internal("a bug in muster: the state answered something else"))
 }
 
 fn decide(request: AddTasks) -> Decision<AddTasksReply> {

@@ -82,6 +82,11 @@ pub(super) trait Requester: Send + 'static {
     /// One request; `false` when it was refused.
     fn request(&mut self) -> impl Future<Output = anyhow::Result<bool>> + Send;
 
+    /// After the last one: leaves nothing that goes on.
+    fn finish(&mut self) -> impl Future<Output = anyhow::Result<()>> + Send {
+        async { Ok(()) }
+    }
+
     /// Before the next request, and not a part of it.
     fn prepare(&mut self) -> impl Future<Output = anyhow::Result<()>> + Send {
         async { Ok(()) }
@@ -142,6 +147,7 @@ async fn one(mut requester: impl Requester, until: Instant) -> anyhow::Result<(H
             false => failed += 1,
         }
     }
+    requester.finish().await?;
     Ok((latency, failed))
 }
 
@@ -181,18 +187,24 @@ impl Requester for Caller {
         Ok(done.inspect_err(|error| tracing::debug!(%error, "a request of the load failed")).is_ok())
     }
 
+    async fn finish(&mut self) -> anyhow::Result<()> {
+        if !matches!(self.what, What::Pass { .. }) || self.run_id.is_empty() {
+            return Ok(());
+        }
+        let cancel = CancelRun { run_id: self.run_id.clone(), ..CancelRun::default() };
+        self.client.cancel(cancel).await.context("a run cannot be cancelled")?;
+        let seal = SealRun { run_id: self.run_id.clone(), tasks: self.added, ..SealRun::default() };
+        self.client.seal(seal).await.context("a run cannot be sealed")?;
+        Ok(())
+    }
+
     async fn prepare(&mut self) -> anyhow::Result<()> {
         let passing = matches!(self.what, What::Pass { .. });
         let tasks_max = if passing { PASSING_TASKS } else { RUN_TASKS };
         if !self.run_id.is_empty() && self.added < tasks_max {
             return Ok(());
         }
-        if passing && !self.run_id.is_empty() {
-            let cancel = CancelRun { run_id: self.run_id.clone(), ..CancelRun::default() };
-            self.client.cancel(cancel).await.context("a run cannot be cancelled")?;
-            let seal = SealRun { run_id: self.run_id.clone(), tasks: self.added, ..SealRun::default() };
-            self.client.seal(seal).await.context("a run cannot be sealed")?;
-        }
+        self.finish().await?;
         self.run += 1;
         self.run_id = format!("{}-{}", self.name, self.run);
         (self.seq, self.added) = (0, 0);

@@ -45,7 +45,7 @@ const fn load(what: What, in_flight: usize, name: &'static str) -> Load {
 }
 
 const PUT: etcd::What = etcd::What::Put;
-const LOADS: [Load; 9] = [
+const LOADS: [Load; 10] = [
     load(What::Add { tasks: 1 }, 1, "1 task a request, 1 in flight").beside(PUT, 1.0),
     load(What::Add { tasks: 1 }, 16, "1 task a request, 16 in flight"),
     load(What::Add { tasks: 1 }, 64, "1 task a request, 64 in flight").beside(PUT, 1.0),
@@ -53,6 +53,8 @@ const LOADS: [Load; 9] = [
     load(What::Add { tasks: 64 }, 16, "64 tasks a request, 16 in flight")
         .beside(etcd::What::Transaction { puts: 64 }, 5.0),
     load(What::Stream { tasks: 64, window: 4 }, 16, "4 streams, 64 tasks a message, 16 in flight")
+        .beside(etcd::What::Transaction { puts: 64 }, 5.0),
+    load(What::Stream { tasks: 1_024, window: 8 }, 16, "2 streams, 1,024 tasks a message, 16 in flight")
         .beside(etcd::What::Transaction { puts: 64 }, 5.0),
     load(What::Read, 64, "linearizable reads, 64 in flight").beside(etcd::What::Read, 3.0),
     Load { of_follower: true, ..load(What::Read, 64, "the same of a follower") },

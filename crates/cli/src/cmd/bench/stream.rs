@@ -35,10 +35,14 @@ impl Streamer {
 
 impl Run {
     async fn send(&mut self, tasks: u32) -> anyhow::Result<()> {
-        let sent = self.chunks.send(load::chunk(&self.id, self.sent, tasks)).await;
-        ensure!(sent.is_ok(), "the stream of run {} ended", self.id);
         (self.sent, self.unanswered) = (self.sent + 1, self.unanswered + 1);
-        Ok(())
+        match self.chunks.send(load::chunk(&self.id, self.sent - 1, tasks)).await {
+            Ok(()) => Ok(()),
+            // The answers say why.
+            Err(_) => loop {
+                self.answer().await?;
+            },
+        }
     }
 
     async fn answer(&mut self) -> anyhow::Result<()> {
