@@ -306,13 +306,13 @@ async fn the_workspace_of_a_run_stays_with_all_its_files_until_the_run_is_archiv
     let (manifest, opened) = workspace_of("run-1", &contents);
     put(&client, chunks(&[&contents[..], &[manifest.clone(), content(3)]].concat())).await.expect("are kept");
     submit_run(&client, opened, tasks(1)).await.expect("submits");
-    tokio::time::sleep(3 * kept).await;
+    virtually(3 * kept).await;
     let paths = [&manifest, &contents[0], &contents[1]].map(|blob| host.data().blob(&digest_of(blob)));
     assert!(paths.iter().all(|path| path.exists()), "the run goes on: {:?}", files(&host.data()));
     assert_eq!(files(&host.data()).len(), 3, "what is not of it has gone");
     host.worker("w", 1, 64).await.work(Box::new(|_| Outcome::Passed), 1).await;
     host.until("the archive", |state| state.run_by_id("run-1").is_some_and(|run| run.archived().is_some())).await;
-    tokio::time::sleep(2 * kept).await;
+    virtually(2 * kept).await;
     assert!(paths.iter().all(|path| !path.exists()), "nobody needs it any more");
     assert_eq!(files(&host.data()).len(), 1, "the archive");
 }

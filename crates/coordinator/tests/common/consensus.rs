@@ -1,6 +1,7 @@
 //! A log in memory over a bare state, that a test can hold up or let fail.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -14,12 +15,16 @@ use muster_raft::{ChangeError, Member};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
+/// What tokio lets a task do at a time before it must let others go on.
+const POLL_BUDGET: usize = 128;
+
 #[derive(Clone)]
 pub struct MemConsensus(Arc<Inner>);
 
 struct Inner {
     state: RwLock<State>,
     entries: Mutex<Vec<LogEntry>>,
+    proposed: AtomicUsize,
     applied: watch::Sender<u64>,
     leadership: watch::Sender<Leadership>,
     held: watch::Sender<bool>,
@@ -35,6 +40,7 @@ impl MemConsensus {
         Self(Arc::new(Inner {
             state: RwLock::new(State::new()),
             entries: Mutex::default(),
+            proposed: AtomicUsize::default(),
             applied: watch::Sender::new(0),
             leadership: watch::Sender::new(Leadership { term: 1, is_leader: true, ..Leadership::default() }),
             held: watch::Sender::new(false),
@@ -131,6 +137,12 @@ impl Consensus for MemConsensus {
         async move {
             let (mut held, mut fatal) = (self.0.held.subscribe(), self.0.fatal.subscribe());
             let _in_flight = InFlight::begin(&self.0.in_flight);
+            // As before a queue of tokio's: a caller that has used up its budget is interrupted, here every other one.
+            if self.0.proposed.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+                for _ in 0..POLL_BUDGET {
+                    tokio::task::coop::consume_budget().await;
+                }
+            }
             let _turn = self.0.order.lock().await;
             tokio::select! {
                 biased;
