@@ -30,6 +30,11 @@ impl Outcome {
         }
     }
 
+    /// What the attempt executed did not pass: unlike an infrastructure failure, it may be the test's own.
+    pub fn is_failure(self) -> bool {
+        matches!(self.class(), Some(Class::Test | Class::Timeout | Class::Crash))
+    }
+
     /// The word of the glossary.
     pub fn word(self) -> &'static str {
         match self {

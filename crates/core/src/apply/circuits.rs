@@ -6,13 +6,11 @@
 
 use std::sync::Arc;
 
-use muster_proto::outcome::Class;
 use muster_proto::v1::{CircuitState, Outcome, TaskRef};
 
 use super::Context;
 use crate::State;
 use crate::effect::Effect;
-use crate::history;
 use crate::limits::{CIRCUIT_REASON_BYTES_MAX, CIRCUITS_MAX, SUCCESSES_TO_CLOSE, VOTE_WORN_BY_PASSES};
 use crate::state::task::outcome_of;
 use crate::state::{Circuit, Stand};
@@ -38,43 +36,65 @@ impl State {
 
     /// An infrastructure failure. All that is lost by one log entry is one.
     fn strike(&mut self, context: &mut Context, at: TaskRef, worker: &Arc<str>, outcome: Outcome) {
-        let mark = if outcome == Outcome::Lost { u128::from(context.at.index) } else { self.test_digest(at) };
+        let mark = if outcome == Outcome::Lost { u128::from(context.at.index) } else { self.test_key(at) };
         let last = self.task(at).and_then(|task| task.attempts().last()).and_then(|attempt| attempt.report.as_ref());
         let message = last.map_or_else(String::new, |report| report.message.clone());
-        let is_probe = self.is_probe(at, worker);
-        let Some(circuit) = self.circuit_mut(context, worker) else { return };
-        match circuit.stand {
-            Stand::Closed if !circuit.strikes.contains(&mark) => circuit.strikes.push(mark),
-            Stand::HalfOpen { .. } if is_probe => {}
-            _ => return,
-        }
-        let strikes = circuit.strikes.len();
-        if is_probe {
-            self.open_circuit(context, worker, &format!("an infrastructure failure again: {message}"));
-        } else if circuit.is_due() {
-            let reason = format!("{strikes} infrastructure failures in a row, the last one: {message}");
-            self.open_circuit(context, worker, &reason);
-        }
+        self.hold_against(
+            context,
+            at,
+            worker,
+            mark,
+            |circuit| &mut circuit.strikes,
+            |count| match count {
+                None => format!("an infrastructure failure again: {message}"),
+                Some(count) => format!("{count} infrastructure failures in a row, the last one: {message}"),
+            },
+        );
     }
 
     /// A test that failed on this worker has passed on another one.
     pub(super) fn vote(&mut self, context: &mut Context, at: TaskRef, worker: &Arc<str>, passed_on: &str) {
-        let digest = self.test_digest(at);
+        let mark = self.test_key(at);
         let name = self.task(at).map_or_else(String::new, |task| task.name().to_owned());
+        self.hold_against(
+            context,
+            at,
+            worker,
+            mark,
+            |circuit| &mut circuit.votes,
+            |count| match count {
+                None => format!("{name:?} failed here again and passed on {passed_on}"),
+                Some(count) => {
+                    format!(
+                        "{count} tests that failed here passed on other workers, the last one {name:?} on {passed_on}"
+                    )
+                }
+            },
+        );
+    }
+
+    /// Notes what speaks against a worker, once for each mark; opens its circuit when it is enough, and at once when this was
+    /// a probe. `reason`: of so many marks, or of the probe.
+    fn hold_against(
+        &mut self,
+        context: &mut Context,
+        at: TaskRef,
+        worker: &Arc<str>,
+        mark: u128,
+        marks: impl Fn(&mut Circuit) -> &mut Vec<u128>,
+        reason: impl Fn(Option<usize>) -> String,
+    ) {
         let is_probe = self.is_probe(at, worker);
         let Some(circuit) = self.circuit_mut(context, worker) else { return };
-        match circuit.stand {
-            Stand::Closed if !circuit.votes.contains(&digest) => circuit.votes.push(digest),
-            Stand::HalfOpen { .. } if is_probe => {}
-            _ => return,
+        match (circuit.is_broken(), is_probe) {
+            (false, _) if marks(circuit).contains(&mark) => return,
+            (false, _) => marks(circuit).push(mark),
+            (true, true) => {}
+            (true, false) => return,
         }
-        let votes = circuit.votes.len();
-        if is_probe {
-            self.open_circuit(context, worker, &format!("{name:?} failed here again and passed on {passed_on}"));
-        } else if circuit.is_due() {
-            let reason =
-                format!("{votes} tests that failed here passed on other workers, the last one {name:?} on {passed_on}");
-            self.open_circuit(context, worker, &reason);
+        let count = (!is_probe).then(|| marks(circuit).len());
+        if is_probe || circuit.is_due() {
+            self.open_circuit(context, worker, &reason(count));
         }
     }
 
@@ -237,16 +257,10 @@ impl State {
         context.effects.push(Effect::CircuitMoved { worker, state, reason });
     }
 
-    fn test_digest(&self, at: TaskRef) -> u128 {
-        let run = self.run(at.run).expect("the caller found it");
-        history::key(run.project(), run.task(at.index).map_or("", |task| task.name()))
-    }
-
     /// Workers other than this one on which the test has failed so far, each once.
     pub(super) fn failed_on_others(&self, at: TaskRef, worker: &str) -> Vec<Arc<str>> {
         let attempts = self.task(at).map_or(&[][..], |task| task.attempts());
-        let failed = |class| matches!(class, Some(Class::Test | Class::Timeout | Class::Crash));
-        let failed = attempts.iter().filter(|attempt| attempt.worker != worker && failed(outcome_of(attempt).class()));
+        let failed = attempts.iter().filter(|attempt| attempt.worker != worker && outcome_of(attempt).is_failure());
         let mut workers: Vec<Arc<str>> = failed.map(|attempt| attempt.worker.as_str().into()).collect();
         workers.sort();
         workers.dedup();

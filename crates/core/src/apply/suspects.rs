@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use muster_proto::outcome::Class;
 use muster_proto::v1::{ConfirmFailures, Outcome, TaskRef, TaskResult};
 
 use super::Context;
@@ -22,8 +21,7 @@ impl State {
     pub(super) fn is_in_doubt(&self, at: TaskRef, worker: &Arc<str>, outcome: Outcome) -> bool {
         let run = self.run(at.run).expect("the caller found it");
         let task = run.task(at.index).expect("the caller found it");
-        let failed = matches!(outcome.class(), Some(Class::Test | Class::Timeout | Class::Crash));
-        if !failed || run.cancel().is_some() || (run.options().groups_pinned && task.group() > 0) {
+        if !outcome.is_failure() || run.cancel().is_some() || (run.options().groups_pinned && task.group() > 0) {
             return false;
         }
         let asks = run.options().confirm_failures() == ConfirmFailures::Auto;
@@ -97,7 +95,7 @@ impl State {
         let task = self.task_mut(at).expect("the caller found it");
         for attempt in task.attempts.iter_mut().filter(|attempt| attempt.worker == worker) {
             let reported = outcome_of(attempt);
-            if !matches!(reported.class(), Some(Class::Test | Class::Timeout | Class::Crash)) {
+            if !reported.is_failure() {
                 continue;
             }
             attempt.set_reclassed_from(reported);
@@ -118,8 +116,7 @@ impl State {
     /// worker's word is worth nothing either: then it is laid to it, and somebody else is asked.
     pub(super) fn weigh(&mut self, context: &mut Context, at: TaskRef, worker: &Arc<str>, outcome: Outcome) -> Outcome {
         let run = self.run(at.run).expect("the caller found it");
-        let failed = matches!(outcome.class(), Some(Class::Test | Class::Timeout | Class::Crash));
-        if !failed || run.suspicion(at.index).is_none() {
+        if !outcome.is_failure() || run.suspicion(at.index).is_none() {
             return outcome;
         }
         if self.is_distrusted(worker) {

@@ -1,7 +1,6 @@
 //! What circuits of tests refuse: retries, and asking another worker. What moves them is in
 //! [`crate::test_circuit`].
 
-use muster_proto::outcome::Class;
 use muster_proto::v1::{Outcome, TaskRef, TaskResult};
 
 use crate::State;
@@ -9,19 +8,16 @@ use crate::history;
 use crate::planted::{self, Bug};
 use crate::retry::Next;
 
-fn is_own(outcome: Outcome) -> bool {
-    matches!(outcome.class(), Some(Class::Test | Class::Timeout | Class::Crash))
-}
-
 impl State {
-    fn test_key(&self, at: TaskRef) -> u128 {
+    /// What the test is known by in every run of its project.
+    pub(super) fn test_key(&self, at: TaskRef) -> u128 {
         let run = self.run(at.run).expect("the caller found it");
         history::key(run.project(), run.task(at.index).map_or("", |task| task.name()))
     }
 
     /// The test fails so often that another attempt would tell nothing.
     pub(super) fn refuses_retry(&self, at: TaskRef, outcome: Outcome) -> bool {
-        if !is_own(outcome) {
+        if !outcome.is_failure() {
             return false;
         }
         let stat = self.stored.history.get(self.test_key(at));
@@ -31,7 +27,7 @@ impl State {
 
     /// An attempt has ended.
     pub(super) fn test_failed(&mut self, at: TaskRef, outcome: Outcome) {
-        if !is_own(outcome) {
+        if !outcome.is_failure() {
             return;
         }
         let (key, now) = (self.test_key(at), self.stored.log_time);
@@ -42,7 +38,7 @@ impl State {
 
     /// What was decided after an attempt.
     pub(super) fn test_retries(&mut self, at: TaskRef, outcome: Outcome, next: &Next) {
-        if !is_own(outcome) || matches!(next, Next::End(_)) {
+        if !outcome.is_failure() || matches!(next, Next::End(_)) {
             return;
         }
         let (key, now) = (self.test_key(at), self.stored.log_time);
