@@ -1,9 +1,10 @@
-//! How long to wait before something is tried again: doubling, bounded, with jitter. Pure; the randomness
-//! comes in as an argument.
+//! How long to wait before something is tried again: doubling, bounded, with jitter; and the waiting.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
+use crate::connect::Connector;
+use crate::error::ClientError;
 use crate::limits::{BACKOFF_MS_MAX, BACKOFF_MS_MIN, RETRIES_MAX};
 
 /// When to try again and when to stop trying.
@@ -45,12 +46,12 @@ impl Backoff {
     }
 
     /// Attempts made since there was progress.
-    pub(crate) fn attempts(&self) -> u32 {
+    fn attempts(&self) -> u32 {
         self.retries + 1
     }
 
     /// The next wait, between a half and all of the doubled one; `None` when the budget is spent.
-    pub(crate) fn next(&mut self, random: u64) -> Option<Duration> {
+    fn next(&mut self, random: u64) -> Option<Duration> {
         if self.retries >= self.policy.retries_max {
             return None;
         }
@@ -61,8 +62,24 @@ impl Backoff {
     }
 }
 
+impl Backoff {
+    /// After a failure: waits, so that the same can be tried again over another connection; or gives the error back.
+    pub(crate) async fn recover(&mut self, connector: &dyn Connector, error: ClientError) -> Result<(), ClientError> {
+        if !error.is_retryable() {
+            return Err(error);
+        }
+        let attempts = self.attempts();
+        let Some(wait) = self.next(random_bits()) else {
+            return Err(ClientError::GaveUp { attempts, last: Box::new(error) });
+        };
+        connector.retrying(&error, wait);
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+}
+
 /// Bits for jitter; not for secrets.
-pub(crate) fn random_bits() -> u64 {
+fn random_bits() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 

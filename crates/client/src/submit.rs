@@ -10,7 +10,7 @@ use muster_proto::limits::{ADD_TASKS_BYTES_MAX, RUN_TASKS_MAX, TASK_SPEC_BYTES_M
 use muster_proto::v1::{AddTasks, OpenRun, OpenRunReply, SealRun, TaskSpec};
 
 use crate::adding::Adding;
-use crate::backoff::{Backoff, RetryPolicy, random_bits};
+use crate::backoff::{Backoff, RetryPolicy};
 use crate::client::Client;
 use crate::connect::Connector;
 use crate::error::{ClientError, SubmitError};
@@ -239,17 +239,8 @@ impl Link<'_> {
 
     /// After a failure: waits, so that the same can be tried again over another connection; or gives the error back.
     pub(crate) async fn recover(&mut self, error: ClientError) -> Result<(), ClientError> {
-        if !error.is_retryable() {
-            return Err(error);
-        }
         self.client = None;
-        let attempts = self.backoff.attempts();
-        let Some(wait) = self.backoff.next(random_bits()) else {
-            return Err(ClientError::GaveUp { attempts, last: Box::new(error) });
-        };
-        self.connector.retrying(&error, wait);
-        tokio::time::sleep(wait).await;
-        Ok(())
+        self.backoff.recover(self.connector, error).await
     }
 
     async fn attempt<Q: Clone, R, F>(&mut self, request: &Q, call: &impl Fn(Client, Q) -> F) -> Result<R, ClientError>

@@ -11,7 +11,7 @@ use muster_proto::v1::watch_event::Kind;
 use muster_proto::v1::{Note, NoteKind, WatchEvent, WatchRequest};
 use tonic::Streaming;
 
-use crate::backoff::{Backoff, RetryPolicy, random_bits};
+use crate::backoff::{Backoff, RetryPolicy};
 use crate::client::{Client, watching};
 use crate::connect::Connector;
 use crate::error::ClientError;
@@ -125,15 +125,6 @@ impl Watcher {
 
     async fn retry_after(&mut self, error: ClientError) -> Result<(), ClientError> {
         self.stream = None;
-        if !error.is_retryable() {
-            return Err(error);
-        }
-        let attempts = self.backoff.attempts();
-        let Some(wait) = self.backoff.next(random_bits()) else {
-            return Err(ClientError::GaveUp { attempts, last: Box::new(error) });
-        };
-        self.connector.retrying(&error, wait);
-        tokio::time::sleep(wait).await;
-        Ok(())
+        self.backoff.recover(self.connector.as_ref(), error).await
     }
 }
