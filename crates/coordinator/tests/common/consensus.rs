@@ -138,7 +138,7 @@ impl Consensus for MemConsensus {
             let (mut held, mut fatal) = (self.0.held.subscribe(), self.0.fatal.subscribe());
             let _in_flight = InFlight::begin(&self.0.in_flight);
             // As before a queue of tokio's: a caller that has used up its budget is interrupted, here every other one.
-            if self.0.proposed.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+            if self.0.proposed.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
                 for _ in 0..POLL_BUDGET {
                     tokio::task::coop::consume_budget().await;
                 }
