@@ -6,6 +6,8 @@ mod command;
 mod config;
 #[path = "cluster/hosts.rs"]
 mod hosts;
+#[path = "cluster/killers.rs"]
+mod killers;
 #[path = "cluster/refusals.rs"]
 mod refusals;
 #[path = "cluster/rig.rs"]

@@ -49,8 +49,8 @@ pub(crate) struct TasksArgs {
     /// Only with this result; may be given several times
     #[arg(long, value_name = "RESULT", value_parser = json_words::parse_result)]
     pub(crate) result: Vec<TaskResult>,
-    /// Only in this state: pending, leased, ended
-    #[arg(long, value_name = "STATE", value_parser = json_words::parse_state)]
+    /// Only in this state: pending, leased (or running), suspect, ended
+    #[arg(long, visible_alias = "status", value_name = "STATE", value_parser = json_words::parse_state)]
     pub(crate) state: Option<TaskState>,
     /// Only names that contain this
     #[arg(long, value_name = "TEXT")]

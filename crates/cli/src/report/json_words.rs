@@ -87,6 +87,8 @@ pub(crate) fn parse_result(word: &str) -> Result<TaskResult, String> {
 /// # Errors
 /// Names the words there are.
 pub(crate) fn parse_state(word: &str) -> Result<TaskState, String> {
+    // Whether a leased task has started is its worker's to know; people ask for what runs.
+    let word = if word == "running" { task_state(TaskState::Leased) } else { word };
     let all = [TaskState::Pending, TaskState::Leased, TaskState::Suspect, TaskState::Ended];
     let known = || all.map(task_state).join(", ");
     all.into_iter().find(|state| task_state(*state) == word).ok_or_else(|| format!("not one of: {}", known()))
@@ -100,6 +102,7 @@ mod tests {
     fn words_are_read_back_and_wrong_ones_are_answered_with_the_right_ones() {
         assert_eq!(parse_result("timed_out"), Ok(TaskResult::TimedOut));
         assert_eq!(parse_state("leased"), Ok(TaskState::Leased));
+        assert_eq!(parse_state("running"), Ok(TaskState::Leased));
         assert!(parse_result("broken").is_err_and(|error| error.contains("passed, flaky")));
         assert!(parse_state("unspecified").is_err());
     }
