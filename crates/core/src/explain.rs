@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_proto::v1::TaskResult;
+use muster_proto::v1::{Quarantine, TaskResult};
 
 use crate::State;
 use crate::history::{self, History};
@@ -35,11 +35,19 @@ pub fn why(state: &State, run: &Run, index: u32) -> Vec<String> {
             Some(format!("worker {name} takes nothing new: {why}"))
         }));
     }
+    lines.extend(quarantined(crate::view::quarantine(task).as_ref()));
     lines.extend(test_circuit(state, run, task));
     if task.returned() > 0 {
         lines.push(format!("{} leases were handed back before they started", task.returned()));
     }
     lines
+}
+
+/// Who knows that the test is not to be relied on.
+pub fn quarantined(quarantine: Option<&Quarantine>) -> Option<String> {
+    let Quarantine { owner, until, reason } = quarantine?;
+    let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    Some(format!("quarantined by {owner} until {until}{why}; whatever comes of it does not make the verdict failed"))
 }
 
 /// What is held against the test itself.

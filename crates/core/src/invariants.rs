@@ -126,6 +126,11 @@ fn is_passed(result: Option<TaskResult>) -> bool {
 fn ledger_closes(run: &Run) -> Result<(), Violation> {
     let mut recount = Ledger { selected: u64::from(run.task_count()), ..Ledger::default() };
     for (index, task) in (0u32..).zip(run.tasks()) {
+        if task.quarantined() {
+            let of_quarantined = recount.quarantined.get_or_insert_default();
+            of_quarantined.selected += 1;
+            task.result().into_iter().for_each(|result| *of_quarantined.count_mut(result) += 1);
+        }
         match task.phase() {
             Phase::Pending { .. } if run.suspicion(index).is_some() => recount.suspect += 1,
             Phase::Pending { .. } => recount.pending += 1,

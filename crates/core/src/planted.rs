@@ -50,10 +50,12 @@ pub enum Bug {
     ForgetCircuits,
     /// A test that fails again and again is retried nevertheless.
     RetryOpenTest,
+    /// Where one test is quarantined, the failures of all are forgiven.
+    ForgiveAll,
 }
 
 /// Every planted bug.
-pub const ALL: [Bug; 23] = [
+pub const ALL: [Bug; 24] = [
     Bug::SkipFencing,
     Bug::RetryOffByOne,
     Bug::GrantAfterCancel,
@@ -77,6 +79,7 @@ pub const ALL: [Bug; 23] = [
     Bug::ConfirmOnSame,
     Bug::ForgetCircuits,
     Bug::RetryOpenTest,
+    Bug::ForgiveAll,
 ];
 
 #[cfg(feature = "planted")]

@@ -1,8 +1,8 @@
 //! The state as messages: rows and summaries for clients, leases for workers. Pure reading.
 
 use muster_proto::v1::{
-    CancelReason, CircuitState, KeyValue, Lease as LeaseMessage, Resource, RunContext, RunSummary, TaskRef, TaskResult,
-    TaskRow, TaskSpec, TaskState, WorkerRow,
+    CancelReason, CircuitState, KeyValue, Lease as LeaseMessage, Quarantine, Resource, RunContext, RunSummary, TaskRef,
+    TaskResult, TaskRow, TaskSpec, TaskState, WorkerRow,
 };
 
 use crate::State;
@@ -43,6 +43,8 @@ pub fn task_row(state: &State, run: &Run, index: u32) -> Option<TaskRow> {
         attempts: task.attempts().to_vec(),
         expected_us: task.expected_us,
         reason: reason(run, index, task),
+        quarantined: task.quarantined(),
+        quarantine: quarantine(task),
         ..TaskRow::default()
     };
     match task.phase() {
@@ -60,6 +62,11 @@ pub fn task_row(state: &State, run: &Run, index: u32) -> Option<TaskRow> {
         }
     }
     Some(row)
+}
+
+/// Whose a quarantined test is, until when and why.
+pub(crate) fn quarantine(task: &Task) -> Option<Quarantine> {
+    if task.quarantined() { task.spec().quarantine } else { None }
 }
 
 /// Why a task ended without an attempt that says it, or has not although it failed.

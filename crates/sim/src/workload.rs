@@ -3,8 +3,8 @@
 
 use muster_proto::Bytes;
 use muster_proto::v1::{
-    AddTasks, CancelMode, CancelReason, CommandSpec, ConfirmFailures, KeyValue, Lease, OpenRun, Outcome, Resource,
-    RunOptions, RunnerSpec, TaskSpec,
+    AddTasks, CancelMode, CancelReason, CommandSpec, ConfirmFailures, KeyValue, Lease, OpenRun, Outcome, Quarantine,
+    Resource, RunOptions, RunnerSpec, TaskSpec,
 };
 
 use crate::limits::MS;
@@ -224,6 +224,14 @@ fn pick_pm(rng: &mut Rng) -> u64 {
     if rng.chance(500) { 0 } else { rng.below(700) }
 }
 
+/// How many tests of a kind are quarantined, in a thousand.
+fn known_pm(behaviour: Behaviour) -> u64 {
+    match behaviour {
+        Behaviour::Pass | Behaviour::Skip => 20,
+        _ => 300,
+    }
+}
+
 fn draw_task(rng: &mut Rng, index: u32, mean_ms: u64, [health_pm, after_pm, needs_pm]: [u64; 3]) -> TaskSpec {
     let behaviour =
         if rng.chance(health_pm) { Behaviour::Pass } else { BEHAVIOURS[rng.below(BEHAVIOURS.len() as u64) as usize].0 };
@@ -234,6 +242,10 @@ fn draw_task(rng: &mut Rng, index: u32, mean_ms: u64, [health_pm, after_pm, need
         timeout_ms: if rng.chance(100) { 1_000 } else { 0 },
         ..TaskSpec::default()
     };
+    if rng.chance(known_pm(behaviour)) {
+        spec.quarantine =
+            Some(Quarantine { owner: "owner".into(), until: "2999-12-31".into(), ..Quarantine::default() });
+    }
     if index > 0 && rng.chance(after_pm) {
         let first = rng.below(u64::from(index)) as u32;
         spec.after = vec![first];

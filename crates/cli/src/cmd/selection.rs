@@ -140,6 +140,16 @@ pub(crate) fn in_order_of(tasks: &mut [TaskSpec], held: &[TaskSpec]) {
     tasks.sort_by_key(|task| places.get(task.name.as_str()).copied().unwrap_or(usize::MAX));
 }
 
+/// Lets those that a run holds be quarantined as they are there: the list may be another one by now, or the day.
+pub(crate) fn keep_quarantine(asked: &mut [TaskSpec], held: &[TaskSpec]) {
+    let held: BTreeMap<&str, &TaskSpec> = held.iter().map(|spec| (spec.name.as_str(), spec)).collect();
+    for task in asked {
+        if let Some(held) = held.get(task.name.as_str()) {
+            task.quarantine.clone_from(&held.quarantine);
+        }
+    }
+}
+
 /// How the tasks asked for differ from those that a run holds, in lines for people; `None` when they do not.
 /// `complete` when the run holds all its tasks: otherwise it may hold fewer, the first ones.
 pub(crate) fn task_differences(asked: &[TaskSpec], held: &[TaskSpec], complete: bool) -> Option<Vec<String>> {
@@ -227,7 +237,7 @@ pub(crate) fn option_differences(asked: &RunOptions, held: &RunOptions) -> Vec<S
 
 #[cfg(test)]
 mod tests {
-    use muster_proto::v1::CommandSpec;
+    use muster_proto::v1::{CommandSpec, Quarantine};
 
     use super::*;
 
@@ -267,6 +277,16 @@ mod tests {
         assert_eq!(task_differences(&specs(&["a", "b"]), &specs(&["a"]), false), None);
         assert!(task_differences(&specs(&["b", "a"]), &specs(&["a", "b"]), false).is_some());
         assert!(task_differences(&specs(&["a"]), &specs(&["a", "b"]), false).is_some());
+    }
+
+    #[test]
+    fn a_test_of_a_run_that_goes_on_stays_quarantined_or_not_as_it_was() {
+        let known = Quarantine { owner: "ann".into(), ..Default::default() };
+        let (mut asked, mut held) = (specs(&["a", "b", "c"]), specs(&["b", "a"]));
+        (asked[0].quarantine, held[0].quarantine) = (Some(Quarantine::default()), Some(known.clone()));
+        keep_quarantine(&mut asked, &held);
+        let kept: Vec<_> = asked.into_iter().map(|task| task.quarantine).collect();
+        assert_eq!(kept, [None, Some(known), None]);
     }
 
     #[test]

@@ -188,6 +188,7 @@ impl Human {
         let style = self.screen.style;
         let ledger = run.ledger.unwrap_or_default();
         let mut text = format!("\n{}{}\n", ledger::equation(&ledger, style), self.tally.beside_the_ledger());
+        text.push_str(&ledger::quarantined(&ledger, style));
         text.push_str(&format!("{}\n", self.verdict_line(run)));
         text.push_str(&self.tally.skips());
         if self.slowest.len() > 1 {
@@ -196,7 +197,8 @@ impl Human {
                 text.push_str(&format!("{:>12}  {}\n", duration::show_us(*wall_us), short_name(name)));
             }
         }
-        if ledger.selected > ledger.passed + ledger.flaky + ledger.skipped {
+        let forgiven = ledger.failures() - ledger.failures_that_count();
+        if ledger.selected > ledger.passed + ledger.flaky + ledger.skipped + forgiven {
             text.push_str(&format!("run the rest again: {}\n", style.bold(&self.hints.rerun())));
         }
         text

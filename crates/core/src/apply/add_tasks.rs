@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use muster_proto::Message;
-use muster_proto::limits::{RUN_TASKS_MAX, TASK_ITEM_BYTES_MAX, TASK_NAME_BYTES_MAX, TASK_SPEC_BYTES_MAX};
+use muster_proto::limits::{
+    QUARANTINE_TEXT_BYTES_MAX, RUN_TASKS_MAX, TASK_ITEM_BYTES_MAX, TASK_NAME_BYTES_MAX, TASK_SPEC_BYTES_MAX,
+};
 use muster_proto::v1::{AddTasks, TaskRef, TaskResult, TaskSpec};
 
 use super::{Answer, Context};
@@ -56,6 +58,9 @@ impl State {
         let run = self.run_mut(key).expect("has a key");
         run.ledger.selected += 1;
         run.ledger.pending += 1;
+        if task.quarantined {
+            run.ledger.quarantined.get_or_insert_default().selected += 1;
+        }
         run.expect(task.expected_us);
         run.tasks.push(task);
         self.group_grows(at);
@@ -159,6 +164,7 @@ fn check_task(run: &Run, index: u32, spec: &TaskSpec) -> Result<(), Refusal> {
         return refuse(format!("has {size} bytes, {TASK_SPEC_BYTES_MAX} at most"));
     }
     check_item(run, spec).or_else(refuse)?;
+    check_quarantine(spec).or_else(refuse)?;
     if spec.after.len() > TASK_AFTER_MAX {
         return refuse(format!("comes after {} others, {TASK_AFTER_MAX} at most", spec.after.len()));
     }
@@ -173,6 +179,21 @@ fn check_task(run: &Run, index: u32, spec: &TaskSpec) -> Result<(), Refusal> {
         return refuse(format!("asks for {} of resource {:?}", resource.amount, resource.name));
     }
     Ok(())
+}
+
+/// Somebody mends a quarantined test, by some day.
+fn check_quarantine(spec: &TaskSpec) -> Result<(), String> {
+    let Some(quarantine) = &spec.quarantine else { return Ok(()) };
+    if quarantine.owner.is_empty() || quarantine.until.is_empty() {
+        return Err("is quarantined without an owner and a last day".into());
+    }
+    let longest = [&quarantine.owner, &quarantine.until, &quarantine.reason].map(String::len).into_iter().max();
+    match longest {
+        Some(bytes) if bytes > QUARANTINE_TEXT_BYTES_MAX => {
+            Err(format!("has {bytes} bytes of text in its quarantine, {QUARANTINE_TEXT_BYTES_MAX} at most"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A task is executed by the run's runner, which knows it as its item, or is a command.

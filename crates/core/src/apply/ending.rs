@@ -177,13 +177,16 @@ impl State {
             let recorded = Recorded { at, result, duration_us, now, log_index };
             self.stored.history.record(key, &recorded);
         }
-        let expected_us = task.expected_us;
+        let (expected_us, quarantined) = (task.expected_us, task.quarantined);
         self.task_mut(at).expect("the caller found it").phase = Phase::Ended(result);
         self.group_shrinks(at);
         let run = self.run_mut(at.run).expect("the caller found it");
         run.ledger.pending -= 1;
         if !(planted::is(Bug::MiscountLedger) && result == TaskResult::Infra) {
             *run.ledger.count_mut(result) += 1;
+        }
+        if quarantined || planted::is(Bug::ForgiveAll) && run.ledger.quarantined.is_some() {
+            *run.ledger.quarantined.get_or_insert_default().count_mut(result) += 1;
         }
         run.finished.push(index);
         run.expect_no_more(expected_us);
@@ -207,7 +210,7 @@ impl State {
     fn stop_after_failures(&mut self, context: &mut Context, key: u64) {
         let run = self.run(key).expect("the caller found it");
         let max_fail = u64::from(run.options.max_fail);
-        if max_fail > 0 && run.cancel.is_none() && run.ledger.failures() >= max_fail {
+        if max_fail > 0 && run.cancel.is_none() && run.ledger.failures_that_count() >= max_fail {
             self.cancel(context, key, CancelReason::MaxFail, CancelMode::FinishRunning);
         }
     }

@@ -23,6 +23,8 @@ pub struct Task {
     pub(crate) phase: Phase,
     /// Goes before all others of its priority: it was taken back or handed back.
     pub(crate) front: bool,
+    /// Its failures do not make the verdict failed, and speak against nobody.
+    pub(crate) quarantined: bool,
     /// Leases granted so far.
     pub(crate) granted: u32,
     /// Leases handed back unstarted.
@@ -110,6 +112,7 @@ impl Task {
             after: Box::default(),
             phase: Phase::Pending { not_before: LogTime::default() },
             front: false,
+            quarantined: false,
             granted: 0,
             returned: 0,
             attempts: Vec::new(),
@@ -123,6 +126,7 @@ impl Task {
         self.priority = spec.priority;
         self.after = spec.after.clone().into_boxed_slice();
         self.fit = Fit::of(&spec.needs, &spec.resources);
+        self.quarantined = spec.quarantine.is_some();
     }
 
     /// Only another worker than this one may have it.
@@ -174,6 +178,11 @@ impl Task {
     /// Leases that came back unstarted.
     pub fn returned(&self) -> u32 {
         self.returned
+    }
+
+    /// It runs and is counted, and does not make the verdict failed.
+    pub fn quarantined(&self) -> bool {
+        self.quarantined
     }
 
     /// Indices of the tasks that must have passed before.
