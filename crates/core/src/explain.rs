@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use muster_proto::v1::{Quarantine, TaskResult};
+use muster_proto::v1::{Quarantine, RetryRules, TaskResult};
 
 use crate::State;
 use crate::history::{self, History};
+use crate::retry_policy::shown;
 use crate::state::task::outcome_of;
 use crate::state::{Circuit, Fit, Phase, Run, Session, Suspicion, Task, Trust};
 
@@ -35,12 +36,23 @@ pub fn why(state: &State, run: &Run, index: u32) -> Vec<String> {
             Some(format!("worker {name} takes nothing new: {why}"))
         }));
     }
+    lines.extend(run.retry_rules(index).map(own_rules));
     lines.extend(quarantined(crate::view::quarantine(task).as_ref()));
     lines.extend(test_circuit(state, run, task));
     if task.returned() > 0 {
         lines.push(format!("{} leases were handed back before they started", task.returned()));
     }
     lines
+}
+
+/// In what the repeating of a task is other than that of its run.
+fn own_rules(rules: &RetryRules) -> String {
+    let budgets =
+        [("retries", rules.retries), ("crash retries", rules.crash_retries), ("infra retries", rules.infra_retries)];
+    let budgets = budgets.iter().filter_map(|(what, budget)| Some(format!("{what} {}", (*budget)?)));
+    let causes = [("repeated only after", &rules.retry_on), ("never after", &rules.never_on)];
+    let causes = causes.iter().filter_map(|(what, causes)| Some(format!("{what} {}", shown((*causes).as_ref()?))));
+    format!("rules of its own: {}", budgets.chain(causes).collect::<Vec<_>>().join("; "))
 }
 
 /// Who knows that the test is not to be relied on.

@@ -163,17 +163,12 @@ fn one_result(run: &Run) -> Result<(), Violation> {
 }
 
 fn retries_bounded(run: &Run) -> Result<(), Violation> {
-    let options = run.options();
-    let budgets = [
-        (Class::Test, options.retries),
-        (Class::Timeout, options.retries),
-        (Class::Crash, options.crash_retries),
-        (Class::Infra, options.infra_retries),
-    ];
+    let classes = [Class::Test, Class::Timeout, Class::Crash, Class::Infra];
     // Asking another worker is one more, where nothing is left of the budget.
     let asked = u32::from(run.suspected > 0);
-    for task in run.tasks() {
-        for (class, budget) in budgets {
+    for (index, task) in (0u32..).zip(run.tasks()) {
+        let policy = run.retry_policy(index);
+        for (class, budget) in classes.map(|class| (class, policy.budget(class))) {
             let believed = |attempt: &Attempt| attempt.reclassed_from() == Outcome::Unspecified;
             let of_class = |attempt: &&Attempt| believed(attempt) && outcome_of(attempt).class() == Some(class);
             let spent = task.attempts().iter().filter(of_class).count();
@@ -186,7 +181,27 @@ fn retries_bounded(run: &Run) -> Result<(), Violation> {
             }
         }
     }
-    Ok(())
+    share_of_retries(run)
+}
+
+/// No more tasks were repeated than may be, and they are counted.
+fn share_of_retries(run: &Run) -> Result<(), Violation> {
+    let retried = run.tasks().filter(|task| task.retried).count() as u64;
+    let most = run.retries_left() + run.retried;
+    if retried != run.retried || retried > most {
+        let (id, counted) = (run.id(), run.retried);
+        return violation(
+            "retries_bounded",
+            format!("run {id} repeated {retried} tasks, counts {counted}, {most} at most"),
+        );
+    }
+    let unknown = run.tasks().find(|task| usize::from(task.retry_rules) > run.rules.len());
+    match unknown {
+        Some(task) => {
+            violation("retries_bounded", format!("{} of run {} has rules that are not there", task.name(), run.id()))
+        }
+        None => Ok(()),
+    }
 }
 
 /// No task was ever leased before all tasks that it comes after passed.

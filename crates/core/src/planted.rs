@@ -52,10 +52,16 @@ pub enum Bug {
     RetryOpenTest,
     /// Where one test is quarantined, the failures of all are forgiven.
     ForgiveAll,
+    /// As many tasks of a run are repeated as fail.
+    UnboundedRetries,
+    /// A failure is repeated although it is one that never is.
+    RetryNever,
+    /// The rules of retries that tasks have are missing from snapshots.
+    ForgetRetryRules,
 }
 
 /// Every planted bug.
-pub const ALL: [Bug; 24] = [
+pub const ALL: [Bug; 27] = [
     Bug::SkipFencing,
     Bug::RetryOffByOne,
     Bug::GrantAfterCancel,
@@ -80,6 +86,9 @@ pub const ALL: [Bug; 24] = [
     Bug::ForgetCircuits,
     Bug::RetryOpenTest,
     Bug::ForgiveAll,
+    Bug::UnboundedRetries,
+    Bug::RetryNever,
+    Bug::ForgetRetryRules,
 ];
 
 #[cfg(feature = "planted")]

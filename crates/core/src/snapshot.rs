@@ -134,6 +134,7 @@ fn run_records(run: &Run) -> impl Iterator<Item = Kind> + '_ {
         pins: run.pins.iter().map(|(group, session)| GroupPin { group: *group, session: *session }).collect(),
         closes_at_log_time_us: run.closes_at.map_or(0, LogTime::us),
         suspects: run.suspects().map(|(index, suspicion)| suspect_record(index, suspicion)).collect(),
+        retry_rules: run.rules.to_vec(),
     };
     let chunks = (0..run.tasks.len()).step_by(RECORD_TASKS_MAX).map(|start| {
         let tasks = run.tasks.iter_from(start).take(RECORD_TASKS_MAX).map(task_record).collect();
@@ -153,6 +154,8 @@ fn task_record(task: &Task) -> SnapshotTask {
         attempts: task.attempts.clone(),
         item_is_name: task.item_is_name,
         group: task.group,
+        retry_rules: task.retry_rules.into(),
+        retried: task.retried,
         ..SnapshotTask::default()
     };
     match task.phase {
@@ -342,6 +345,9 @@ impl Reader {
             suspected: summary.suspected,
             confirmed: summary.confirmed,
             reclassed: summary.reclassed,
+            retried: summary.retried,
+            retries_refused: summary.retries_refused,
+            rules: Arc::new(record.retry_rules),
             expected_left_us: 0,
             unknown_left: 0,
         };
@@ -352,6 +358,9 @@ impl Reader {
         let run = self.runs.get_mut(&record.run)?;
         record.tasks.into_iter().try_for_each(|task| {
             let mut task = task_of(task)?;
+            if usize::from(task.retry_rules) > run.rules.len() {
+                return None;
+            }
             if let Some(suspicion) = run.suspects.get(&run.task_count()) {
                 task.goes_elsewhere(&suspicion.worker);
             }
@@ -408,6 +417,10 @@ fn task_of(record: SnapshotTask) -> Option<Task> {
     task.front = record.front;
     task.granted = record.granted;
     task.returned = record.returned;
+    task.retried = record.retried;
+    if !planted::is(Bug::ForgetRetryRules) {
+        task.retry_rules = u8::try_from(record.retry_rules).ok()?;
+    }
     task.attempts = record.attempts;
     Some(task)
 }

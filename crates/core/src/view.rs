@@ -27,6 +27,8 @@ pub fn run_summary(run: &Run) -> RunSummary {
         suspected: run.suspected,
         confirmed: run.confirmed,
         reclassed: run.reclassed,
+        retried: run.retried,
+        retries_refused: run.retries_refused,
         ..RunSummary::default()
     };
     summary.set_verdict(run.verdict);
@@ -93,7 +95,9 @@ fn reason(run: &Run, index: u32, task: &Task) -> String {
 
 /// The specification of a task as it was added.
 pub fn task_spec(run: &Run, index: u32) -> Option<TaskSpec> {
-    run.task(index).map(Task::spec)
+    let mut spec = run.task(index)?.spec();
+    spec.retry_rules = run.retry_rules(index).cloned();
+    Some(spec)
 }
 
 /// The lease that a task holds now, as the worker is told.

@@ -38,6 +38,8 @@ pub const GO_START_CHEAP_MAX: Duration = Duration::from_millis(50);
 pub const CONFIG_ENTRIES_MAX: usize = 1_000;
 /// Lines for people about such entries.
 pub(crate) const CONFIG_NOTICES_MAX: usize = 20;
+/// Largest retry budget.
+pub const RETRIES_MAX: u32 = 100;
 /// Adapters in one `muster.toml`.
 pub const ADAPTERS_MAX: usize = 100;
 /// Longest name of an adapter.

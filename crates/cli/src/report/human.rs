@@ -225,12 +225,26 @@ impl Human {
             text.push('\n');
             text.push_str(&text_of(run.attempts_repeated));
         }
+        if run.retries_refused > 0 {
+            text.push('\n');
+            text.push_str(&self.screen.style.red(&storm(run)));
+        }
         if run.suspected > 0 {
             text.push('\n');
             text.push_str(&doubts(run));
         }
         text
     }
+}
+
+/// That too much failed to repeat all of it.
+fn storm(run: &RunSummary) -> String {
+    let (refused, retried) = (thousands(run.retries_refused), thousands(run.retried));
+    let selected = thousands(run.ledger.unwrap_or_default().selected);
+    format!(
+        "NO MORE RETRIES: {retried} of {selected} tasks were repeated because they failed, {refused} more failures were not \
+         (--retry-max-percent)"
+    )
 }
 
 /// What became of the failures that other workers were asked about.

@@ -72,6 +72,9 @@ pub(crate) struct RunJson<'a> {
     confirmed: u64,
     /// Attempts whose failure was laid to the worker.
     reclassed: u64,
+    /// Tasks that were repeated because they failed, and failures that were not because these were too many.
+    retried: u64,
+    retries_refused: u64,
     task_time_us: u64,
 }
 
@@ -96,6 +99,8 @@ impl<'a> From<&'a RunSummary> for RunJson<'a> {
             suspected: run.suspected,
             confirmed: run.confirmed,
             reclassed: run.reclassed,
+            retried: run.retried,
+            retries_refused: run.retries_refused,
             task_time_us: run.task_time_us,
         }
     }

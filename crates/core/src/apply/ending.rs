@@ -6,6 +6,7 @@ use muster_proto::v1::{Attempt, AttemptReport, CancelMode, CancelReason, Outcome
 
 use super::Context;
 use super::suspects::result_of;
+use crate::LogPosition;
 use crate::effect::Effect;
 use crate::history::{self, Recorded};
 use crate::limits::RUN_KEPT_OUTPUT_BYTES_MAX;
@@ -58,7 +59,8 @@ impl State {
         }
         self.test_failed(at, outcome);
         let outcome = self.weigh(context, at, &worker, outcome);
-        let next = self.decide(at, &worker, outcome, cancelled);
+        let next = self.decide(context.at, at, &worker, outcome, cancelled);
+        let next = self.within_share(context, at, outcome, next);
         self.test_retries(at, outcome, &next);
         match next {
             Next::End(result) => {
@@ -83,7 +85,7 @@ impl State {
         self.end_run_if_done(context, at.run);
     }
 
-    fn decide(&self, at: TaskRef, worker: &Arc<str>, outcome: Outcome, cancelled: bool) -> Next {
+    fn decide(&self, entry: LogPosition, at: TaskRef, worker: &Arc<str>, outcome: Outcome, cancelled: bool) -> Next {
         let run = self.run(at.run).expect("the caller found it");
         let task = run.task(at.index).expect("the caller found it");
         let suspicion = run.suspicion(at.index);
@@ -93,8 +95,9 @@ impl State {
             has_witness: suspicion.is_some() && task.fit().is_some_and(|fit| self.has_witness(fit)),
             in_doubt: suspicion.is_none() && self.is_in_doubt(at, worker, outcome),
             retry_refused: self.refuses_retry(at, outcome),
+            chance: retry::chance(at, task.granted, entry),
         };
-        retry::decide(task, outcome, run.options(), &standpoint)
+        retry::decide(task, outcome, &run.retry_policy(at.index), &standpoint)
     }
 
     /// Takes the lease from the task and from its session; the task is pending after it. Gives the attempt's number

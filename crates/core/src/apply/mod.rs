@@ -1,6 +1,6 @@
 //! Applying log entries: the match over the commands and the passing of log time. One file for each command;
 //! what several of them share (ending an attempt, recording a result, ending a run) is in [`ending`], what attempts say of
-//! workers in [`circuits`], and failures that are not final yet in [`suspects`].
+//! workers in [`circuits`], failures that are not final yet in [`suspects`], and how many are repeated in [`retry_share`].
 
 mod add_tasks;
 mod archive_run;
@@ -14,6 +14,7 @@ mod grant_leases;
 mod open_run;
 mod quarantine_worker;
 mod register_worker;
+mod retry_share;
 mod seal_run;
 mod suspects;
 mod test_circuits;

@@ -12,7 +12,7 @@ use crate::time::LogTime;
 #[derive(Clone, Debug)]
 pub struct Task {
     pub(crate) name: Box<str>,
-    /// The encoded specification, without its name and group, and without its item if that is the name.
+    /// The encoded specification, without its name, group and rules of retries, and without its item if that is the name.
     pub(crate) spec: Box<[u8]>,
     pub(crate) item_is_name: bool,
     pub(crate) group: u32,
@@ -25,12 +25,19 @@ pub struct Task {
     pub(crate) front: bool,
     /// Its failures do not make the verdict failed, and speak against nobody.
     pub(crate) quarantined: bool,
+    /// Number of its own rules of retries in the run's, from 1; 0 = none. So that they cost no room in each task.
+    pub(crate) retry_rules: u8,
+    /// It is one of those that were repeated because they failed.
+    pub(crate) retried: bool,
     /// Leases granted so far.
     pub(crate) granted: u32,
     /// Leases handed back unstarted.
     pub(crate) returned: u32,
     pub(crate) attempts: Vec<Attempt>,
 }
+
+// A million of them are in memory. What most tasks have not is kept elsewhere.
+const _: () = assert!(size_of::<Task>() <= 136);
 
 /// Where a task stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +101,9 @@ impl Fit {
 }
 
 impl Task {
+    /// The rules of retries are the run's to keep: the caller has taken them.
     pub(crate) fn new(mut spec: TaskSpec, expected_us: u64) -> Self {
+        debug_assert!(spec.retry_rules.is_none());
         let name = std::mem::take(&mut spec.name).into_boxed_str();
         let group = std::mem::take(&mut spec.group);
         let item_is_name = spec.item == *name;
@@ -113,6 +122,8 @@ impl Task {
             phase: Phase::Pending { not_before: LogTime::default() },
             front: false,
             quarantined: false,
+            retry_rules: 0,
+            retried: false,
             granted: 0,
             returned: 0,
             attempts: Vec::new(),
@@ -195,7 +206,7 @@ impl Task {
         self.fit.as_deref()
     }
 
-    /// The specification as it was added.
+    /// The specification as it was added, but for its rules of retries ([`super::Run::retry_rules`]).
     pub fn spec(&self) -> TaskSpec {
         let mut spec = TaskSpec::decode(self.spec.as_ref()).expect("was encoded by Task::new or checked on restore");
         spec.name = self.name.to_string();

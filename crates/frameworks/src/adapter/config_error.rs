@@ -32,7 +32,7 @@ pub enum ConfigError {
         problem: String,
     },
     /// A table that is not known, or one that is something else than it should be.
-    #[error("{}: `{name}` is not known: {CONFIG} has [adapters.NAME], [[quarantine]] and [workspace]", .path.display())]
+    #[error("{}: `{name}` is not known: {CONFIG} has [adapters.NAME], [[override]], [[quarantine]] and [workspace]", .path.display())]
     Unknown {
         /// The file.
         path: PathBuf,

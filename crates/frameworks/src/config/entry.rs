@@ -1,5 +1,7 @@
 //! One entry of a list of tables: its keys, read with their types. Each error names file, list, entry and key.
 
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use toml::{Table, Value};
@@ -74,6 +76,33 @@ impl<'a> Entry<'a> {
             return Err(self.wrong(key, "is empty"));
         }
         Ok(Some(texts))
+    }
+
+    /// A whole number within bounds.
+    pub(crate) fn integer<T: TryFrom<i64>>(
+        &self,
+        key: &str,
+        bounds: RangeInclusive<i64>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(value) = self.value(key) else { return Ok(None) };
+        let number = value.as_integer().ok_or_else(|| self.wrong_kind(key, value, "a whole number"))?;
+        let within = bounds.contains(&number).then(|| T::try_from(number).ok()).flatten();
+        let outside = || self.wrong(key, format!("is {number}, not from {} to {}", bounds.start(), bounds.end()));
+        within.map(Some).ok_or_else(outside)
+    }
+
+    /// A table, value by value; `read` is told the key as people are, `needs.os`.
+    pub(crate) fn table<T>(
+        &self,
+        key: &str,
+        read: impl Fn(&str, &Value) -> Result<T, ConfigError>,
+    ) -> Result<BTreeMap<String, T>, ConfigError> {
+        let Some(value) = self.value(key) else { return Ok(BTreeMap::new()) };
+        let table = value.as_table().ok_or_else(|| self.wrong_kind(key, value, "a table"))?;
+        if table.is_empty() || table.contains_key("") {
+            return Err(self.wrong(key, "is empty, or has an empty name in it"));
+        }
+        table.iter().map(|(name, value)| Ok((name.clone(), read(&format!("{key}.{name}"), value)?))).collect()
     }
 
     /// Which tests it is about: `tests`, which every entry about tests has.

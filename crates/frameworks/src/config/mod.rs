@@ -3,7 +3,9 @@
 //!
 //! Whatever is not known is an error with file, entry and key, so that nothing is passed over that somebody has meant.
 
+pub mod causes;
 mod entry;
+pub mod overrides;
 pub mod patterns;
 pub mod quarantine;
 pub mod rules;
@@ -20,7 +22,7 @@ use crate::naming::printable;
 pub(crate) use entry::Entry;
 
 /// Tables and lists of tables that the file may have.
-const KNOWN: [&str; 3] = ["adapters", "quarantine", "workspace"];
+const KNOWN: [&str; 4] = ["adapters", "override", "quarantine", "workspace"];
 
 /// All of the file; `None` when it is not there.
 ///

@@ -1,20 +1,24 @@
-//! What `muster.toml` says of tests by their names, put onto the tasks that are made of them: the list of quarantined
-//! tests. Whoever submits a run applies it to all tasks, as they become known, and tells what it has to say.
+//! What `muster.toml` says of tests by their names, put onto the tasks that are made of them: overrides, and the list of
+//! quarantined tests. Whoever submits a run applies it to all tasks, as they become known, and tells what it has to say.
 
 use std::path::Path;
 
 use muster_proto::v1::TaskSpec;
 use toml::Table;
 
+use super::overrides::{self, Override};
 use super::quarantine::{self, Listed};
 use crate::adapter::{CONFIG, ConfigError};
 use crate::limits::CONFIG_NOTICES_MAX;
 
 /// What a project says of its tests.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TestRules {
+    overrides: Vec<Counted<Override>>,
     quarantine: Vec<Counted<Listed>>,
     today: String,
+    /// All of it was put onto tasks, and not only the list of quarantined ones.
+    applied: bool,
 }
 
 /// An entry, and how many tests it was about so far.
@@ -40,11 +44,25 @@ impl TestRules {
     }
 
     fn of(path: &Path, table: &Table, today: &str) -> Result<Self, ConfigError> {
-        Ok(Self { quarantine: Counted::all(quarantine::of(path, table)?), today: today.to_owned() })
+        Ok(Self {
+            overrides: Counted::all(overrides::of(path, table)?),
+            quarantine: Counted::all(quarantine::of(path, table)?),
+            today: today.to_owned(),
+            applied: false,
+        })
     }
 
     /// Puts all of it onto these tasks.
     pub fn apply(&mut self, tasks: &mut [TaskSpec]) {
+        self.applied = true;
+        for task in tasks.iter_mut() {
+            let mut all = Override::default();
+            for one in self.overrides.iter_mut().filter(|one| one.entry.tests.fit(&task.name)) {
+                one.tests += 1;
+                one.entry.over(&mut all);
+            }
+            all.onto(task);
+        }
         self.quarantine(tasks);
     }
 
@@ -69,7 +87,12 @@ impl TestRules {
             let (tests, owner) = (tests.shown(), &quarantine.owner);
             format!("WARNING entry {number} of [[quarantine]] in {CONFIG} ({tests}; owner {owner}) is about no test of this run")
         });
-        bounded(over.collect()).chain(bounded(idle.collect())).collect()
+        let unused = self.overrides.iter().filter(|one| one.tests == 0).map(|Counted { entry, .. }| {
+            let (number, tests) = (entry.number, entry.tests.shown());
+            format!("WARNING entry {number} of [[override]] in {CONFIG} ({tests}) is about no test of this run")
+        });
+        let overridden: Vec<_> = if self.applied { unused.collect() } else { Vec::new() };
+        bounded(over.collect()).chain(bounded(idle.collect())).chain(bounded(overridden)).collect()
     }
 }
 
@@ -91,9 +114,11 @@ fn bounded(mut lines: Vec<String>) -> impl Iterator<Item = String> {
 
 #[cfg(test)]
 mod tests {
-    use muster_proto::v1::Quarantine;
+    use muster_proto::v1::{KeyValue, Quarantine};
 
+    use super::super::causes;
     use super::*;
+    use crate::limits::CONFIG_ENTRIES_MAX;
 
     fn rules(text: &str) -> Result<TestRules, String> {
         let path = Path::new("/p/muster.toml");
@@ -144,6 +169,75 @@ mod tests {
     }
 
     #[test]
+    fn later_overrides_win_key_by_key_and_what_a_task_says_itself_stays() {
+        let text = "
+            [[override]]
+            tests = '*'
+            retries = 2
+            timeout = '1500ms'
+            needs = { os = 'linux', disk = 'fast' }
+            [[override]]
+            tests = ['net/*', 'other']
+            retries = 0
+            infra_retries = 5
+            retry_on = ['timeout', 'exit:75']
+            never_on = 'crash'
+            priority = -3
+            resources = { memory_mib = 2000 }
+            [[override]]
+            tests = 'net/b'
+            needs.disk = 'slow'
+            [[override]]
+            tests = 'gone'
+            crash_retries = 0
+        ";
+        let mut rules = rules(text).expect("right");
+        let mut tasks = tasks(&["net/a", "net/b", "x"]);
+        tasks[1].timeout_ms = 7;
+        tasks[1].needs = vec![KeyValue { key: "os".into(), value: "bsd".into() }];
+        rules.apply(&mut tasks);
+        let retry = tasks[0].retry_rules.clone().expect("rules");
+        assert_eq!((retry.retries, retry.crash_retries, retry.infra_retries), (Some(0), None, Some(5)));
+        let shown = [&retry.retry_on, &retry.never_on].map(|causes| causes::shown(causes.as_ref()));
+        assert_eq!(shown, ["timeout, exit:75", "crash"]);
+        assert_eq!((tasks[0].timeout_ms, tasks[0].priority, tasks[0].resources[0].amount), (1_500, -3, 2_000));
+        let needs =
+            |at: usize| tasks[at].needs.iter().map(|need| format!("{}={}", need.key, need.value)).collect::<Vec<_>>();
+        assert_eq!(
+            (needs(0), needs(1)),
+            (vec!["disk=fast".to_owned(), "os=linux".into()], vec!["os=bsd".into(), "disk=slow".into()])
+        );
+        assert_eq!(tasks[1].timeout_ms, 7);
+        assert_eq!(tasks[2].retry_rules.as_ref().and_then(|rules| rules.retries), Some(2));
+        let line = "WARNING entry 4 of [[override]] in muster.toml (gone) is about no test of this run";
+        assert_eq!(rules.notices(), [line]);
+        let once = tasks.clone();
+        rules.apply(&mut tasks);
+        assert_eq!(tasks, once, "putting it on again changes nothing");
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_override_is_named_with_its_number_and_key() {
+        for (key, says) in [
+            ("", "`tests` is all that there is"),
+            ("retrys = 3", "`retrys` is not known; known are crash_retries, infra_retries, needs, never_on"),
+            ("retries = 101", "`retries` is 101, not from 0 to 100"),
+            ("retries = '3'", "`retries` is a string, not a whole number"),
+            ("retry_on = ['flaky']", "`retry_on` has `flaky`; known are test, crash, timeout, infra"),
+            ("retry_on = []", "`retry_on` is empty"),
+            ("timeout = 'soon'", "`timeout` "),
+            ("timeout = '0s'", "`timeout` is shorter"),
+            ("priority = 3000000000", "`priority` is 3000000000"),
+            ("needs = { os = 3 }", "`needs.os` is no text"),
+            ("needs = 'os'", "`needs` is a string, not a table"),
+            ("resources = { gpu = 0 }", "`resources.gpu` is no number above 0"),
+        ] {
+            let error = rules(&format!("[[override]]\ntests = 'a'\n{key}\n")).expect_err(key);
+            assert!(error.starts_with("/p/muster.toml: entry 1 of [[override]]: ") && error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_with_an_entry_is_named_with_its_number_and_key() {
         let right = entry("\"a\"", "ann", "\"2027-01-01\"");
         for (text, says) in [
@@ -169,6 +263,4 @@ mod tests {
             assert!(error.starts_with("/p/muster.toml: ") && error.contains(says), "{error}");
         }
     }
-
-    use crate::limits::CONFIG_ENTRIES_MAX;
 }

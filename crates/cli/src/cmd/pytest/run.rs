@@ -53,7 +53,7 @@ pub(crate) async fn run(context: &Context, args: &RunArgs, plan: Plan, rules: Te
     let called = found.interpreter.as_ref().map(|interpreter| suite::called(interpreter, &context.place.root));
     let (group_by, needs) = (args.pytest.group_by.into(), args.policy.needs.clone());
     let asked = Asked { called, options, group_by, held, needs, plan, rules };
-    match prepare(&mut follow, asked).await {
+    match Box::pin(prepare(&mut follow, asked)).await {
         Ok(submission) => submit(follow, submission).await,
         Err(failure) => {
             follow.leave().await;
