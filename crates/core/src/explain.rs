@@ -36,6 +36,10 @@ pub fn why(state: &State, run: &Run, index: u32) -> Vec<String> {
             Some(format!("worker {name} takes nothing new: {why}"))
         }));
     }
+    lines.extend(run.preference(index).map(|preference| {
+        let seconds = preference.until.us().saturating_sub(state.log_time().us()).div_ceil(1_000_000);
+        format!("another worker than {} is preferred for {seconds} s more: it ended badly there", preference.worker)
+    }));
     lines.extend(run.retry_rules(index).map(own_rules));
     lines.extend(quarantined(crate::view::quarantine(task).as_ref()));
     lines.extend(test_circuit(state, run, task));
@@ -175,7 +179,8 @@ fn unfit(session: &Session, fit: Option<&Fit>) -> Option<String> {
         return Some(format!("worker {name}: needs {key}={value}, has {has}"));
     }
     if fit.elsewhere.as_deref() == Some(name) {
-        return Some(format!("worker {name}: it failed there, another one is asked"));
+        let why = if fit.confirms { "it failed there, another one is asked" } else { "it ended badly there" };
+        return Some(format!("worker {name}: {why}"));
     }
     let (resource, amount) = fit.resources.iter().find(|(name, amount)| session.declared(name) < *amount)?;
     Some(format!("worker {name}: needs {amount} of {resource}, has {}", session.declared(resource)))

@@ -11,7 +11,7 @@ use crate::State;
 use crate::limits::HALF_OPEN_PROBES;
 use crate::state::circuit::Stand;
 use crate::state::task::outcome_of;
-use crate::state::{Phase, Run};
+use crate::state::{Fit, Phase, Run};
 
 /// A rule that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,7 @@ pub fn check(state: &State) -> Result<(), Violation> {
     one_lease(state)?;
     capacity(state)?;
     suspects(state)?;
+    preferences(state)?;
     probes_bounded(state)
 }
 
@@ -296,6 +297,40 @@ fn suspects(state: &State) -> Result<(), Violation> {
     if by_worker != state.index.suspects {
         let known = &state.index.suspects;
         return violation("retries_bounded", format!("the suspects are {known:?}, recounted {by_worker:?}"));
+    }
+    Ok(())
+}
+
+/// A task that waits rather for another worker is kept from the first one, not for ever, and there is another one.
+fn preferences(state: &State) -> Result<(), Violation> {
+    let mut known = BTreeSet::new();
+    for run in state.runs() {
+        for (index, preference) in run.preferences.iter() {
+            known.insert((preference.until, (run.key(), *index)));
+            let fit = run
+                .task(*index)
+                .filter(|task| matches!(task.phase(), Phase::Pending { .. }))
+                .and_then(|task| task.fit());
+            let is_right =
+                fit.is_some_and(|fit| fit.is_preference() && fit.elsewhere.as_ref() == Some(&preference.worker));
+            let is_ready = state.index.delayed.iter().all(|(_, at)| *at != (run.key(), *index));
+            let in_vain = is_ready && !fit.is_some_and(|fit| state.has_witness(fit));
+            if !is_right || in_vain || preference.until <= state.log_time() {
+                let id = run.id();
+                return violation(
+                    "no_starvation",
+                    format!("task {index} of run {id} waits rather for another worker ({preference:?}): {fit:?}"),
+                );
+            }
+        }
+        let kept = run.tasks().filter(|task| task.fit().is_some_and(Fit::is_preference)).count();
+        if kept != run.preferences.len() {
+            return violation("no_starvation", format!("{kept} tasks of run {} prefer another worker", run.id()));
+        }
+    }
+    if known != state.index.preferences {
+        let held = &state.index.preferences;
+        return violation("no_starvation", format!("preferences are {held:?}, recounted {known:?}"));
     }
     Ok(())
 }

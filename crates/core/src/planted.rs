@@ -58,10 +58,12 @@ pub enum Bug {
     RetryNever,
     /// The rules of retries that tasks have are missing from snapshots.
     ForgetRetryRules,
+    /// What ended badly on a worker goes there again although there is another one.
+    AgainOnSame,
 }
 
 /// Every planted bug.
-pub const ALL: [Bug; 27] = [
+pub const ALL: [Bug; 28] = [
     Bug::SkipFencing,
     Bug::RetryOffByOne,
     Bug::GrantAfterCancel,
@@ -89,6 +91,7 @@ pub const ALL: [Bug; 27] = [
     Bug::UnboundedRetries,
     Bug::RetryNever,
     Bug::ForgetRetryRules,
+    Bug::AgainOnSame,
 ];
 
 #[cfg(feature = "planted")]

@@ -76,6 +76,7 @@ impl State {
             }
             Next::Again { backoff_ms, front } => {
                 self.forget_probe(at, &worker);
+                self.prefer_another(at, backoff_ms);
                 self.requeue(at, if planted::is(Bug::SkipBackoff) { 0 } else { backoff_ms }, front);
                 if outcome != Outcome::Returned {
                     context.effects.push(Effect::Retried { task: at, attempt: number });
@@ -171,6 +172,9 @@ impl State {
         assert!(matches!(task.phase, Phase::Pending { .. }), "only a pending task gets a result");
         self.index.dequeue(at, task);
         self.index.waiting.remove(&(at.run, index));
+        self.prefer_none(at);
+        let run = self.stored.runs.get(&at.run).expect("the caller found it");
+        let task = run.task(index).expect("the caller found it");
         if !matches!(result, TaskResult::Cancelled | TaskResult::Infra) {
             let passed = task.attempts.last().and_then(|attempt| attempt.report.as_ref());
             let duration_us =

@@ -58,6 +58,7 @@ impl State {
             retried: 0,
             retries_refused: 0,
             rules: Arc::default(),
+            preferences: Arc::default(),
             expected_left_us: 0,
             unknown_left: 0,
         };

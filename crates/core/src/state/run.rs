@@ -61,6 +61,8 @@ pub struct Run {
     pub(crate) retries_refused: u64,
     /// Rules of retries that its tasks have, each once.
     pub(crate) rules: Arc<Vec<RetryRules>>,
+    /// Tasks that wait rather for another worker than the one on which they ended badly.
+    pub(crate) preferences: Arc<BTreeMap<u32, Preference>>,
     /// Derived: expected time of the tasks without a result.
     pub(crate) expected_left_us: u64,
     /// Derived: tasks without a result and without an expectation.
@@ -85,7 +87,29 @@ pub struct Suspicion {
     pub result: TaskResult,
 }
 
+/// Another worker than this one is preferred for a task that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preference {
+    /// Where the task ended badly.
+    pub worker: Arc<str>,
+    /// From then on any worker will do.
+    pub until: LogTime,
+}
+
 impl Run {
+    /// Which worker a task should rather not have.
+    pub fn preference(&self, index: u32) -> Option<&Preference> {
+        self.preferences.get(&index)
+    }
+
+    pub(crate) fn prefer(&mut self, index: u32, preference: Preference) {
+        Arc::make_mut(&mut self.preferences).insert(index, preference);
+    }
+
+    pub(crate) fn prefer_no_more(&mut self, index: u32) -> Option<Preference> {
+        Arc::make_mut(&mut self.preferences).remove(&index)
+    }
+
     /// What is suspected of a task.
     pub fn suspicion(&self, index: u32) -> Option<&Suspicion> {
         self.suspects.get(&index)

@@ -69,8 +69,10 @@ pub struct Fit {
     pub needs: Vec<(String, String)>,
     /// Resources held while leased, sorted by name.
     pub resources: Vec<(String, u64)>,
-    /// Any worker but the one with this name: it failed there, and another one has to say whether that was its own fault.
+    /// Any worker but the one with this name: it ended badly there.
     pub elsewhere: Option<Arc<str>>,
+    /// It is that other worker's word that is waited for; otherwise another one is only preferred.
+    pub confirms: bool,
 }
 
 impl Fit {
@@ -82,20 +84,31 @@ impl Fit {
             needs: needs.iter().map(|need| (need.key.clone(), need.value.clone())).collect(),
             resources: resources.iter().map(|resource| (resource.name.clone(), resource.amount)).collect(),
             elsewhere: None,
+            confirms: false,
         };
         fit.needs.sort();
         fit.resources.sort();
         Some(Arc::new(fit))
     }
 
-    /// The same on any other worker than that.
+    /// The same on any other worker than that, whose failure it is to confirm.
     pub(crate) fn but_not_on(fit: Option<&Self>, worker: &Arc<str>) -> Self {
+        Self { confirms: true, ..Self::rather_not_on(fit, worker) }
+    }
+
+    /// The same on any other worker than that, as long as there is one.
+    pub(crate) fn rather_not_on(fit: Option<&Self>, worker: &Arc<str>) -> Self {
         Self { elsewhere: Some(Arc::clone(worker)), ..fit.cloned().unwrap_or_default() }
+    }
+
+    /// Another worker is preferred, and not more.
+    pub(crate) fn is_preference(&self) -> bool {
+        self.elsewhere.is_some() && !self.confirms
     }
 
     /// The same on any worker.
     fn anywhere(&self) -> Option<Arc<Self>> {
-        let fit = Self { elsewhere: None, ..self.clone() };
+        let fit = Self { elsewhere: None, confirms: false, ..self.clone() };
         (!fit.needs.is_empty() || !fit.resources.is_empty()).then(|| Arc::new(fit))
     }
 }
@@ -143,6 +156,11 @@ impl Task {
     /// Only another worker than this one may have it.
     pub(crate) fn goes_elsewhere(&mut self, worker: &Arc<str>) {
         self.fit = Some(Arc::new(Fit::but_not_on(self.fit(), worker)));
+    }
+
+    /// Another worker than this one is preferred.
+    pub(crate) fn goes_rather_elsewhere(&mut self, worker: &Arc<str>) {
+        self.fit = Some(Arc::new(Fit::rather_not_on(self.fit(), worker)));
     }
 
     /// Any worker that fits may have it again.
