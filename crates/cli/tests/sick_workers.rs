@@ -94,3 +94,26 @@ fn a_quarantined_worker_gets_nothing_until_it_is_released() {
     sandbox.run(&nodes.line("release w1")).exits(0).says("worker w1 is not quarantined");
     assert_eq!(row(&sandbox, &nodes, "w1")["quarantined"], false);
 }
+
+#[test]
+fn what_crashed_is_repeated_on_another_worker_and_on_the_same_one_where_there_is_no_other() {
+    let sandbox = Sandbox::new();
+    let nodes = Nodes::start(&sandbox, 1);
+    let _one = nodes.worker(&sandbox, "w1", "--slots 1");
+    let line = |run: &str| nodes.line(&format!("run --cmds jobs.txt --confirm-failures off --run-id {run}"));
+    let workers = |run: &str| {
+        let task = sandbox.json(&nodes.line(&format!("tasks {run} --output json"))).remove(0);
+        let attempts = task["attempts"].as_array().expect("a list").clone();
+        attempts.iter().map(|attempt| attempt["worker"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+    };
+    let once = |mark: &str| format!("sh -c 'test -e {mark} || {{ touch {mark}; kill -SEGV $$; }}'\n");
+    sandbox.write("jobs.txt", once("alone"));
+    sandbox.run(&line("alone")).exits(0).says("1 flaky");
+    assert_eq!(workers("alone"), ["w1", "w1"]);
+    let _two = nodes.worker(&sandbox, "w2", "--slots 1");
+    sandbox.write("jobs.txt", once("beside"));
+    sandbox.run(&line("beside")).exits(0).says("1 flaky");
+    let mut both = workers("beside");
+    both.sort();
+    assert_eq!(both, ["w1", "w2"]);
+}

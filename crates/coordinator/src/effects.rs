@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use muster_core::state::Run;
 use muster_core::{Effect, State, view};
 use muster_proto::outcome::Class;
 use muster_proto::v1::coordinator_message::Kind;
@@ -48,7 +49,7 @@ impl Gathered {
                 self.changed.insert(task.run);
                 self.rest.push(effect);
             }
-            Effect::Cancelling { run } => {
+            Effect::Cancelling { run } | Effect::RetriesSpent { run } => {
                 self.changed.insert(run);
                 self.rest.push(effect);
             }
@@ -133,6 +134,10 @@ impl MainLoop {
                 let how = cancel.map_or_else(String::new, |cancel| format!(": {}", words_of(cancel)));
                 self.shared.signals.note(Some(run), &note(NoteKind::Cancelling, format!("cancelling{how}")));
             }
+            Effect::RetriesSpent { run } => {
+                let text = self.shared.read(|state| state.run(run).map(retries_spent));
+                text.into_iter().for_each(|text| self.shared.signals.note(Some(run), &note(NoteKind::Warning, text)));
+            }
             Effect::Retried { .. }
             | Effect::Suspected { .. }
             | Effect::Reclassed { .. }
@@ -163,6 +168,12 @@ fn retried(state: &State, task: TaskRef, number: u32) -> Option<Note> {
     let next = if outcome.class() == Some(Class::Preempted) { "runs again" } else { "is retried" };
     let text = format!("attempt {number} {}{why}; the task {next}", outcome.word());
     Some(Note { kind: NoteKind::AttemptRetried.into(), text, task: row.name })
+}
+
+/// What to say of a run whose failures are final from now on.
+fn retries_spent(run: &Run) -> String {
+    let (retried, selected) = (run.retried(), run.ledger().selected);
+    format!("{retried} of {selected} tasks were repeated because they failed: from now on failures are final at once")
 }
 
 /// What to say of a failure that another worker is asked about.

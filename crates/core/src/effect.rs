@@ -115,6 +115,11 @@ pub enum Effect {
         /// Attempts that were taken from it.
         attempts: u32,
     },
+    /// A failure is final because too many tasks of its run have been repeated; the first of the run.
+    RetriesSpent {
+        /// Key of the run.
+        run: u64,
+    },
     /// A worker registered.
     WorkerJoined {
         /// Its session.

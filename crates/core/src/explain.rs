@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use muster_proto::v1::TaskResult;
+use muster_proto::v1::{Quarantine, RetryRules, TaskResult};
 
 use crate::State;
 use crate::history::{self, History};
+use crate::retry_policy::shown;
 use crate::state::task::outcome_of;
 use crate::state::{Circuit, Fit, Phase, Run, Session, Suspicion, Task, Trust};
 
@@ -35,11 +36,34 @@ pub fn why(state: &State, run: &Run, index: u32) -> Vec<String> {
             Some(format!("worker {name} takes nothing new: {why}"))
         }));
     }
+    lines.extend(run.preference(index).map(|preference| {
+        let seconds = preference.until.us().saturating_sub(state.log_time().us()).div_ceil(1_000_000);
+        format!("another worker than {} is preferred for {seconds} s more: it ended badly there", preference.worker)
+    }));
+    lines.extend(run.retry_rules(index).map(own_rules));
+    lines.extend(quarantined(crate::view::quarantine(task).as_ref()));
     lines.extend(test_circuit(state, run, task));
     if task.returned() > 0 {
         lines.push(format!("{} leases were handed back before they started", task.returned()));
     }
     lines
+}
+
+/// In what the repeating of a task is other than that of its run.
+fn own_rules(rules: &RetryRules) -> String {
+    let budgets =
+        [("retries", rules.retries), ("crash retries", rules.crash_retries), ("infra retries", rules.infra_retries)];
+    let budgets = budgets.iter().filter_map(|(what, budget)| Some(format!("{what} {}", (*budget)?)));
+    let causes = [("repeated only after", &rules.retry_on), ("never after", &rules.never_on)];
+    let causes = causes.iter().filter_map(|(what, causes)| Some(format!("{what} {}", shown((*causes).as_ref()?))));
+    format!("rules of its own: {}", budgets.chain(causes).collect::<Vec<_>>().join("; "))
+}
+
+/// Who knows that the test is not to be relied on.
+pub fn quarantined(quarantine: Option<&Quarantine>) -> Option<String> {
+    let Quarantine { owner, until, reason } = quarantine?;
+    let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    Some(format!("quarantined by {owner} until {until}{why}; whatever comes of it does not make the verdict failed"))
 }
 
 /// What is held against the test itself.
@@ -155,7 +179,8 @@ fn unfit(session: &Session, fit: Option<&Fit>) -> Option<String> {
         return Some(format!("worker {name}: needs {key}={value}, has {has}"));
     }
     if fit.elsewhere.as_deref() == Some(name) {
-        return Some(format!("worker {name}: it failed there, another one is asked"));
+        let why = if fit.confirms { "it failed there, another one is asked" } else { "it ended badly there" };
+        return Some(format!("worker {name}: {why}"));
     }
     let (resource, amount) = fit.resources.iter().find(|(name, amount)| session.declared(name) < *amount)?;
     Some(format!("worker {name}: needs {amount} of {resource}, has {}", session.declared(resource)))

@@ -11,7 +11,7 @@ use crate::State;
 use crate::limits::HALF_OPEN_PROBES;
 use crate::state::circuit::Stand;
 use crate::state::task::outcome_of;
-use crate::state::{Phase, Run};
+use crate::state::{Fit, Phase, Run};
 
 /// A rule that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,7 @@ pub fn check(state: &State) -> Result<(), Violation> {
     one_lease(state)?;
     capacity(state)?;
     suspects(state)?;
+    preferences(state)?;
     probes_bounded(state)
 }
 
@@ -126,6 +127,11 @@ fn is_passed(result: Option<TaskResult>) -> bool {
 fn ledger_closes(run: &Run) -> Result<(), Violation> {
     let mut recount = Ledger { selected: u64::from(run.task_count()), ..Ledger::default() };
     for (index, task) in (0u32..).zip(run.tasks()) {
+        if task.quarantined() {
+            let of_quarantined = recount.quarantined.get_or_insert_default();
+            of_quarantined.selected += 1;
+            task.result().into_iter().for_each(|result| *of_quarantined.count_mut(result) += 1);
+        }
         match task.phase() {
             Phase::Pending { .. } if run.suspicion(index).is_some() => recount.suspect += 1,
             Phase::Pending { .. } => recount.pending += 1,
@@ -158,17 +164,12 @@ fn one_result(run: &Run) -> Result<(), Violation> {
 }
 
 fn retries_bounded(run: &Run) -> Result<(), Violation> {
-    let options = run.options();
-    let budgets = [
-        (Class::Test, options.retries),
-        (Class::Timeout, options.retries),
-        (Class::Crash, options.crash_retries),
-        (Class::Infra, options.infra_retries),
-    ];
+    let classes = [Class::Test, Class::Timeout, Class::Crash, Class::Infra];
     // Asking another worker is one more, where nothing is left of the budget.
     let asked = u32::from(run.suspected > 0);
-    for task in run.tasks() {
-        for (class, budget) in budgets {
+    for (index, task) in (0u32..).zip(run.tasks()) {
+        let policy = run.retry_policy(index);
+        for (class, budget) in classes.map(|class| (class, policy.budget(class))) {
             let believed = |attempt: &Attempt| attempt.reclassed_from() == Outcome::Unspecified;
             let of_class = |attempt: &&Attempt| believed(attempt) && outcome_of(attempt).class() == Some(class);
             let spent = task.attempts().iter().filter(of_class).count();
@@ -181,7 +182,27 @@ fn retries_bounded(run: &Run) -> Result<(), Violation> {
             }
         }
     }
-    Ok(())
+    share_of_retries(run)
+}
+
+/// No more tasks were repeated than may be, and they are counted.
+fn share_of_retries(run: &Run) -> Result<(), Violation> {
+    let retried = run.tasks().filter(|task| task.retried).count() as u64;
+    let most = run.retries_left() + run.retried;
+    if retried != run.retried || retried > most {
+        let (id, counted) = (run.id(), run.retried);
+        return violation(
+            "retries_bounded",
+            format!("run {id} repeated {retried} tasks, counts {counted}, {most} at most"),
+        );
+    }
+    let unknown = run.tasks().find(|task| usize::from(task.retry_rules) > run.rules.len());
+    match unknown {
+        Some(task) => {
+            violation("retries_bounded", format!("{} of run {} has rules that are not there", task.name(), run.id()))
+        }
+        None => Ok(()),
+    }
 }
 
 /// No task was ever leased before all tasks that it comes after passed.
@@ -276,6 +297,40 @@ fn suspects(state: &State) -> Result<(), Violation> {
     if by_worker != state.index.suspects {
         let known = &state.index.suspects;
         return violation("retries_bounded", format!("the suspects are {known:?}, recounted {by_worker:?}"));
+    }
+    Ok(())
+}
+
+/// A task that waits rather for another worker is kept from the first one, not for ever, and there is another one.
+fn preferences(state: &State) -> Result<(), Violation> {
+    let mut known = BTreeSet::new();
+    for run in state.runs() {
+        for (index, preference) in run.preferences.iter() {
+            known.insert((preference.until, (run.key(), *index)));
+            let fit = run
+                .task(*index)
+                .filter(|task| matches!(task.phase(), Phase::Pending { .. }))
+                .and_then(|task| task.fit());
+            let is_right =
+                fit.is_some_and(|fit| fit.is_preference() && fit.elsewhere.as_ref() == Some(&preference.worker));
+            let is_ready = state.index.delayed.iter().all(|(_, at)| *at != (run.key(), *index));
+            let in_vain = is_ready && !fit.is_some_and(|fit| state.has_witness(fit));
+            if !is_right || in_vain || preference.until <= state.log_time() {
+                let id = run.id();
+                return violation(
+                    "no_starvation",
+                    format!("task {index} of run {id} waits rather for another worker ({preference:?}): {fit:?}"),
+                );
+            }
+        }
+        let kept = run.tasks().filter(|task| task.fit().is_some_and(Fit::is_preference)).count();
+        if kept != run.preferences.len() {
+            return violation("no_starvation", format!("{kept} tasks of run {} prefer another worker", run.id()));
+        }
+    }
+    if known != state.index.preferences {
+        let held = &state.index.preferences;
+        return violation("no_starvation", format!("preferences are {held:?}, recounted {known:?}"));
     }
     Ok(())
 }

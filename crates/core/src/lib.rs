@@ -19,6 +19,7 @@ pub mod leader;
 pub mod limits;
 pub mod planted;
 pub mod retry;
+pub mod retry_policy;
 pub mod schedule;
 pub mod snapshot;
 pub mod state;

@@ -31,6 +31,18 @@ pub const PLAN_GRANTS_MAX: usize = 4_096;
 pub const TASK_AFTER_MAX: usize = 1_024;
 /// Largest retry budget a run can ask for.
 pub const RETRIES_MAX: u32 = 100;
+/// Different rules of retries that the tasks of one run may have.
+pub const RETRY_RULES_MAX: usize = 255;
+/// Classes and exit codes that one such rule names.
+pub const RETRY_EXIT_CODES_MAX: usize = 64;
+/// Largest exit code of a process.
+pub const EXIT_CODE_MAX: i32 = 255;
+/// Tasks of a run that may be repeated because they failed, where the share is less.
+pub const RETRIED_TASKS_MIN: u64 = 20;
+/// Tasks of a run that may be repeated because they failed, in parts of a hundred, unless its options say otherwise.
+pub const RETRIED_PERCENT: u32 = 10;
+/// How long a task that ended badly on a worker waits rather for another one, beyond its backoff.
+pub const PREFER_ANOTHER_MS: u64 = 30_000;
 /// Tasks shorter than this count as equally long: what sharing a process is worth to them is more than their order.
 pub const SHORT_TASK_US: u64 = 4_096;
 /// Workers against which something is held, connected or not.
@@ -82,6 +94,8 @@ const _: () = {
     assert!(TASKS_LIVE_MAX >= wire::RUN_TASKS_MAX as u64);
     assert!(RUN_SUMMARIES_MAX >= RUNS_LIVE_MAX);
     assert!(CANCELLED_OPEN_MS_MAX > 2 * LEASE_TTL_MS, "a client has time to find another coordinator");
+    assert!(RETRY_RULES_MAX <= u8::MAX as usize && RETRIED_PERCENT <= 100);
+    assert!(PREFER_ANOTHER_MS > LEASE_TTL_MS, "a busy worker has time to end something");
     assert!(TASK_ATTEMPTS_KEPT_MAX >= 8);
     assert!(CIRCUITS_MAX >= SESSIONS_MAX);
     assert!(OPEN_FOR_MS >= LEASE_TTL_MS && OPEN_FOR_MS < OPEN_FOR_MS_MAX);

@@ -50,10 +50,20 @@ pub enum Bug {
     ForgetCircuits,
     /// A test that fails again and again is retried nevertheless.
     RetryOpenTest,
+    /// Where one test is quarantined, the failures of all are forgiven.
+    ForgiveAll,
+    /// As many tasks of a run are repeated as fail.
+    UnboundedRetries,
+    /// A failure is repeated although it is one that never is.
+    RetryNever,
+    /// The rules of retries that tasks have are missing from snapshots.
+    ForgetRetryRules,
+    /// What ended badly on a worker goes there again although there is another one.
+    AgainOnSame,
 }
 
 /// Every planted bug.
-pub const ALL: [Bug; 23] = [
+pub const ALL: [Bug; 28] = [
     Bug::SkipFencing,
     Bug::RetryOffByOne,
     Bug::GrantAfterCancel,
@@ -77,6 +87,11 @@ pub const ALL: [Bug; 23] = [
     Bug::ConfirmOnSame,
     Bug::ForgetCircuits,
     Bug::RetryOpenTest,
+    Bug::ForgiveAll,
+    Bug::UnboundedRetries,
+    Bug::RetryNever,
+    Bug::ForgetRetryRules,
+    Bug::AgainOnSame,
 ];
 
 #[cfg(feature = "planted")]

@@ -1,9 +1,11 @@
 //! Whose fault an ended attempt was, and what becomes of its task: a retry or its result. Pure.
 
 use muster_proto::outcome::Class;
-use muster_proto::v1::{Outcome, RunOptions, TaskResult};
+use muster_proto::v1::{AttemptReport, Outcome, RunOptions, TaskRef, TaskResult};
 
+use crate::LogPosition;
 use crate::planted::{self, Bug};
+use crate::retry_policy::RetryPolicy;
 use crate::state::Task;
 use crate::state::task::outcome_of;
 
@@ -39,12 +41,14 @@ pub struct Standpoint {
     pub in_doubt: bool,
     /// If the attempt failed: the test fails so often that no retry is granted.
     pub retry_refused: bool,
+    /// Where in its span the backoff is: see [`chance`].
+    pub chance: u64,
 }
 
-/// Decides by the budgets of the run's options. The attempt that has just ended is the task's last one, unless
+/// Decides by what the task is repeated for. The attempt that has just ended is the task's last one, unless
 /// it was handed back unstarted. A cancelled run retries nothing.
-pub fn decide(task: &Task, outcome: Outcome, options: &RunOptions, standpoint: &Standpoint) -> Next {
-    let next = decide_by_budget(task, outcome, options, standpoint);
+pub fn decide(task: &Task, outcome: Outcome, policy: &RetryPolicy<'_>, standpoint: &Standpoint) -> Next {
+    let next = decide_by_budget(task, outcome, policy, standpoint);
     let Some(suspicion) = standpoint.suspicion else { return next };
     match next {
         // It has failed once; what else happened to it does not make it better.
@@ -54,7 +58,7 @@ pub fn decide(task: &Task, outcome: Outcome, options: &RunOptions, standpoint: &
     }
 }
 
-fn decide_by_budget(task: &Task, outcome: Outcome, options: &RunOptions, standpoint: &Standpoint) -> Next {
+fn decide_by_budget(task: &Task, outcome: Outcome, policy: &RetryPolicy<'_>, standpoint: &Standpoint) -> Next {
     let cancelled = standpoint.cancelled;
     let Some(class) = outcome.class() else {
         return match outcome {
@@ -76,32 +80,35 @@ fn decide_by_budget(task: &Task, outcome: Outcome, options: &RunOptions, standpo
         Class::Infra if cancelled => return Next::End(TaskResult::Cancelled),
         Class::Infra | Class::Preempted => TaskResult::Infra,
     };
-    let spent = failures_of(task, class);
-    let is_own = class != Class::Infra;
-    if standpoint.in_doubt && !standpoint.retry_refused {
-        return Next::Suspect { backoff_ms: backoff_ms(spent, options) };
+    let backoff_ms = backoff_ms(failures_of(task, class), policy.options(), standpoint.chance);
+    let report = last_report(task);
+    let never = policy.never(class, report) && !planted::is(Bug::RetryNever);
+    let refused = never || (class != Class::Infra && standpoint.retry_refused);
+    if standpoint.in_doubt && !refused {
+        return Next::Suspect { backoff_ms };
     }
     // A failure that was doubted may have been of another class, with nothing left of its budget.
     let own = [Class::Test, Class::Timeout, Class::Crash];
     let is_spent = if class == Class::Infra {
-        is_spent(task, class, options)
+        is_spent(task, class, policy)
     } else {
-        own.iter().any(|own| is_spent(task, *own, options))
+        own.iter().any(|own| is_spent(task, *own, policy))
     };
-    if cancelled || is_spent || (is_own && standpoint.retry_refused) {
+    if cancelled || is_spent || refused || !policy.repeats(class, report) {
         return Next::End(result);
     }
-    Next::Again { backoff_ms: backoff_ms(spent, options), front: false }
+    Next::Again { backoff_ms, front: false }
 }
 
-/// More failures of a class than the run's options allow to be retried.
-fn is_spent(task: &Task, class: Class, options: &RunOptions) -> bool {
-    let budget = match class {
-        Class::Test | Class::Timeout => options.retries,
-        Class::Crash => options.crash_retries,
-        Class::Infra | Class::Preempted => options.infra_retries,
-    };
-    failures_of(task, class) > budget + u32::from(planted::is(Bug::RetryOffByOne))
+/// Of the attempt that has just ended.
+fn last_report(task: &Task) -> &AttemptReport {
+    let last = task.attempts().last().and_then(|attempt| attempt.report.as_ref());
+    last.expect("an attempt that has a class is kept")
+}
+
+/// More failures of a class than may be repeated.
+fn is_spent(task: &Task, class: Class, policy: &RetryPolicy<'_>) -> bool {
+    failures_of(task, class) > policy.budget(class) + u32::from(planted::is(Bug::RetryOffByOne))
 }
 
 /// Ended attempts of a class.
@@ -114,9 +121,19 @@ fn was_flaky(task: &Task) -> bool {
     [Class::Test, Class::Timeout, Class::Crash].iter().any(|class| failures_of(task, *class) > 0)
 }
 
-/// Exponential backoff before retry number `retry` (from 1).
-pub fn backoff_ms(retry: u32, options: &RunOptions) -> u64 {
-    let doubled = options.retry_backoff_ms.saturating_mul(1 << retry.saturating_sub(1).min(20));
-    let most = options.retry_backoff_ms_max.max(options.retry_backoff_ms);
-    doubled.min(most)
+/// Backoff before retry number `retry` (from 1): anywhere from the least one to twice that, four times that, and so on, up
+/// to the longest. Those that failed together do not come back together, and none comes sooner than the least.
+pub fn backoff_ms(retry: u32, options: &RunOptions, chance: u64) -> u64 {
+    let least = options.retry_backoff_ms;
+    let most = options.retry_backoff_ms_max.max(least);
+    let span = least.saturating_mul(1 << retry.min(20)).clamp(least, most) - least;
+    let part = (u128::from(chance) * (u128::from(span) + 1)) >> u64::BITS;
+    least + u64::try_from(part).expect("no more than the span")
+}
+
+/// Where in its span a backoff is: like a number drawn by lot, and the same on every replica, since all of it is in the log.
+pub fn chance(at: TaskRef, attempt: u32, entry: LogPosition) -> u64 {
+    let parts = [at.run, at.index.into(), attempt.into(), entry.index];
+    let bytes: Vec<u8> = parts.iter().flat_map(|part| part.to_le_bytes()).collect();
+    xxhash_rust::xxh3::xxh3_64(&bytes)
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use muster_proto::v1::snapshot_record::Kind;
 use muster_proto::v1::{
-    CircuitState, GroupPin, KeyValue, Resource, SnapshotCircuit, SnapshotHeader, SnapshotRecord, SnapshotRun,
-    SnapshotSession, SnapshotSuspect, SnapshotTask, SnapshotTasks, SnapshotTrailer, TaskSpec, TaskState,
+    CircuitState, GroupPin, KeyValue, Resource, SnapshotCircuit, SnapshotHeader, SnapshotPreference, SnapshotRecord,
+    SnapshotRun, SnapshotSession, SnapshotSuspect, SnapshotTask, SnapshotTasks, SnapshotTrailer, TaskSpec, TaskState,
 };
 use muster_proto::version::SNAPSHOT_FORMAT;
 use muster_proto::{Bytes, Message};
@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::planted::{self, Bug};
 use crate::state::task::{Lease, Phase};
-use crate::state::{Cancel, Circuit, Run, Session, Stand, State, Stored, Suspicion, Task};
+use crate::state::{Cancel, Circuit, Preference, Run, Session, Stand, State, Stored, Suspicion, Task};
 use crate::time::LogTime;
 
 /// Tasks in one record.
@@ -134,6 +134,8 @@ fn run_records(run: &Run) -> impl Iterator<Item = Kind> + '_ {
         pins: run.pins.iter().map(|(group, session)| GroupPin { group: *group, session: *session }).collect(),
         closes_at_log_time_us: run.closes_at.map_or(0, LogTime::us),
         suspects: run.suspects().map(|(index, suspicion)| suspect_record(index, suspicion)).collect(),
+        retry_rules: run.rules.to_vec(),
+        preferences: run.preferences.iter().map(|(index, one)| preference_record(*index, one)).collect(),
     };
     let chunks = (0..run.tasks.len()).step_by(RECORD_TASKS_MAX).map(|start| {
         let tasks = run.tasks.iter_from(start).take(RECORD_TASKS_MAX).map(task_record).collect();
@@ -153,6 +155,8 @@ fn task_record(task: &Task) -> SnapshotTask {
         attempts: task.attempts.clone(),
         item_is_name: task.item_is_name,
         group: task.group,
+        retry_rules: task.retry_rules.into(),
+        retried: task.retried,
         ..SnapshotTask::default()
     };
     match task.phase {
@@ -193,6 +197,15 @@ fn suspect_record(index: u32, suspicion: &Suspicion) -> SnapshotSuspect {
     let mut record = SnapshotSuspect { index, worker: suspicion.worker.to_string(), ..SnapshotSuspect::default() };
     record.set_result(suspicion.result);
     record
+}
+
+fn preference_record(index: u32, preference: &Preference) -> SnapshotPreference {
+    SnapshotPreference { index, worker: preference.worker.to_string(), until_us: preference.until.us() }
+}
+
+fn preference_of(record: SnapshotPreference) -> (u32, Preference) {
+    let preference = Preference { worker: record.worker.into(), until: LogTime::from_us(record.until_us) };
+    (record.index, preference)
 }
 
 fn suspicion_of(record: SnapshotSuspect) -> Suspicion {
@@ -342,6 +355,10 @@ impl Reader {
             suspected: summary.suspected,
             confirmed: summary.confirmed,
             reclassed: summary.reclassed,
+            retried: summary.retried,
+            retries_refused: summary.retries_refused,
+            rules: Arc::new(record.retry_rules),
+            preferences: Arc::new(record.preferences.into_iter().map(preference_of).collect()),
             expected_left_us: 0,
             unknown_left: 0,
         };
@@ -352,8 +369,14 @@ impl Reader {
         let run = self.runs.get_mut(&record.run)?;
         record.tasks.into_iter().try_for_each(|task| {
             let mut task = task_of(task)?;
+            if usize::from(task.retry_rules) > run.rules.len() {
+                return None;
+            }
             if let Some(suspicion) = run.suspects.get(&run.task_count()) {
                 task.goes_elsewhere(&suspicion.worker);
+            }
+            if let Some(preference) = run.preferences.get(&run.task_count()) {
+                task.goes_rather_elsewhere(&preference.worker);
             }
             run.tasks.push(task);
             Some(())
@@ -408,6 +431,10 @@ fn task_of(record: SnapshotTask) -> Option<Task> {
     task.front = record.front;
     task.granted = record.granted;
     task.returned = record.returned;
+    task.retried = record.retried;
+    if !planted::is(Bug::ForgetRetryRules) {
+        task.retry_rules = u8::try_from(record.retry_rules).ok()?;
+    }
     task.attempts = record.attempts;
     Some(task)
 }

@@ -1,8 +1,8 @@
 //! The state as messages: rows and summaries for clients, leases for workers. Pure reading.
 
 use muster_proto::v1::{
-    CancelReason, CircuitState, KeyValue, Lease as LeaseMessage, Resource, RunContext, RunSummary, TaskRef, TaskResult,
-    TaskRow, TaskSpec, TaskState, WorkerRow,
+    CancelReason, CircuitState, KeyValue, Lease as LeaseMessage, Quarantine, Resource, RunContext, RunSummary, TaskRef,
+    TaskResult, TaskRow, TaskSpec, TaskState, WorkerRow,
 };
 
 use crate::State;
@@ -27,6 +27,8 @@ pub fn run_summary(run: &Run) -> RunSummary {
         suspected: run.suspected,
         confirmed: run.confirmed,
         reclassed: run.reclassed,
+        retried: run.retried,
+        retries_refused: run.retries_refused,
         ..RunSummary::default()
     };
     summary.set_verdict(run.verdict);
@@ -43,6 +45,8 @@ pub fn task_row(state: &State, run: &Run, index: u32) -> Option<TaskRow> {
         attempts: task.attempts().to_vec(),
         expected_us: task.expected_us,
         reason: reason(run, index, task),
+        quarantined: task.quarantined(),
+        quarantine: quarantine(task),
         ..TaskRow::default()
     };
     match task.phase() {
@@ -60,6 +64,11 @@ pub fn task_row(state: &State, run: &Run, index: u32) -> Option<TaskRow> {
         }
     }
     Some(row)
+}
+
+/// Whose a quarantined test is, until when and why.
+pub(crate) fn quarantine(task: &Task) -> Option<Quarantine> {
+    if task.quarantined() { task.spec().quarantine } else { None }
 }
 
 /// Why a task ended without an attempt that says it, or has not although it failed.
@@ -86,7 +95,9 @@ fn reason(run: &Run, index: u32, task: &Task) -> String {
 
 /// The specification of a task as it was added.
 pub fn task_spec(run: &Run, index: u32) -> Option<TaskSpec> {
-    run.task(index).map(Task::spec)
+    let mut spec = run.task(index)?.spec();
+    spec.retry_rules = run.retry_rules(index).cloned();
+    Some(spec)
 }
 
 /// The lease that a task holds now, as the worker is told.

@@ -6,7 +6,7 @@ mod harness;
 use std::collections::BTreeMap;
 
 use harness::{RUN, World, task};
-use muster_core::limits::{OPEN_FOR_MS, OPEN_FOR_MS_MAX};
+use muster_core::limits::{OPEN_FOR_MS, OPEN_FOR_MS_MAX, PREFER_ANOTHER_MS};
 use muster_core::state::Trust;
 use muster_core::{Effect, State, explain, schedule};
 use muster_proto::v1::command::Kind;
@@ -100,6 +100,7 @@ fn one_test_alone_and_one_loss_alone_convict_nobody() {
     for _ in 0..6 {
         assert_eq!(world.grant(0, 1), 1);
         world.finish(0, Outcome::Env).expect("taken");
+        pass_ms(&mut world, PREFER_ANOTHER_MS);
     }
     assert_eq!(circuit(&world, "w1"), CircuitState::Closed, "it is always the same test");
     let many = RegisterWorker { name: "w3".into(), slots: 8, leases_max: 8, ..Default::default() };
@@ -336,6 +337,7 @@ fn a_released_worker_is_trusted_at_once() {
         .apply(Kind::QuarantineWorker(QuarantineWorker { worker: "w1".into(), ..Default::default() }))
         .expect("released");
     assert!(grant_any(&mut world, 1).is_some());
+    pass_ms(&mut world, PREFER_ANOTHER_MS);
     assert_eq!(world.state.next_wakeup_ms(), None);
 }
 

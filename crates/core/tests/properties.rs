@@ -156,13 +156,31 @@ proptest! {
     }
 
     #[test]
-    fn backoff_grows_up_to_its_limit_and_never_falls_below_its_minimum(
-        least in 0..u64::MAX / 4, most in 0..u64::MAX / 4, retry in 1..200u32,
+    fn backoff_is_within_its_span_which_doubles_up_to_its_limit_and_never_begins_below_its_minimum(
+        least in 0..u64::MAX / 4, most in 0..u64::MAX / 4, retry in 1..200u32, chance in any::<u64>(),
     ) {
         let options = RunOptions { retry_backoff_ms: least, retry_backoff_ms_max: most, ..RunOptions::default() };
-        let (now, next) = (retry::backoff_ms(retry, &options), retry::backoff_ms(retry + 1, &options));
-        prop_assert!(least <= now && now <= next && next <= most.max(least), "{} then {}", now, next);
-        prop_assert_eq!(retry::backoff_ms(1, &options), least);
+        let ends = |retry| (retry::backoff_ms(retry, &options, 0), retry::backoff_ms(retry, &options, u64::MAX));
+        let ((from, to), (next_from, next_to)) = (ends(retry), ends(retry + 1));
+        prop_assert_eq!((from, next_from), (least, least));
+        prop_assert!(from <= to && to <= next_to && next_to <= most.max(least), "{} then {}", to, next_to);
+        prop_assert_eq!(to, least.saturating_mul(1 << retry.min(20)).min(most.max(least)));
+        let drawn = retry::backoff_ms(retry, &options, chance);
+        prop_assert!((from..=to).contains(&drawn), "{} is not within {}..={}", drawn, from, to);
+    }
+
+    #[test]
+    fn backoffs_of_tasks_that_fail_together_spread_over_their_span(run in 1..100u64, index in 1..1_000_000u64, retry in 1..6u32) {
+        let options = RunOptions { retry_backoff_ms: 1_000, retry_backoff_ms_max: 60_000, ..RunOptions::default() };
+        let entry = LogPosition { term: 1, index };
+        let drawn = |task| retry::backoff_ms(retry, &options, retry::chance(TaskRef::at(run, task), retry, entry));
+        let span = retry::backoff_ms(retry, &options, u64::MAX) - 1_000;
+        let mut quarters = [0; 4];
+        (0..400).for_each(|task| quarters[((drawn(task) - 1_000) * 4 / (span + 1)) as usize] += 1);
+        prop_assert!(quarters.iter().all(|count| (50..=150).contains(count)), "of 400 in each quarter: {:?}", quarters);
+        prop_assert_eq!(drawn(7), drawn(7), "the same on every replica");
+        let later = retry::chance(TaskRef::at(run, 7), retry, LogPosition { term: 1, index: index + 1 });
+        prop_assert_ne!(retry::chance(TaskRef::at(run, 7), retry, entry), later);
     }
 }
 

@@ -9,6 +9,7 @@ pub mod adapter;
 mod capture;
 pub mod cargo;
 pub mod command;
+pub mod config;
 pub mod described;
 pub mod error;
 mod glob;

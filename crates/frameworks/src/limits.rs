@@ -34,6 +34,12 @@ pub const STOP_GRACE: Duration = Duration::from_secs(5);
 /// A Go test program that takes longer to start than this, with its `TestMain`, is started as seldom as can be.
 pub const GO_START_CHEAP_MAX: Duration = Duration::from_millis(50);
 
+/// Entries of one list in a `muster.toml`.
+pub const CONFIG_ENTRIES_MAX: usize = 1_000;
+/// Lines for people about such entries.
+pub(crate) const CONFIG_NOTICES_MAX: usize = 20;
+/// Largest retry budget.
+pub const RETRIES_MAX: u32 = 100;
 /// Adapters in one `muster.toml`.
 pub const ADAPTERS_MAX: usize = 100;
 /// Longest name of an adapter.

@@ -5,7 +5,7 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use crate::adapter::ConfigError;
-use crate::adapter::config::text;
+use crate::config;
 use crate::limits::WORKSPACE_KEY_FILES_MAX;
 
 /// What a project says of its files on other machines.
@@ -22,12 +22,10 @@ pub struct Config {
 /// # Errors
 /// See [`ConfigError`].
 pub fn read(path: &Path) -> Result<Config, ConfigError> {
-    text(path)?.map_or_else(|| Ok(Config::default()), |text| parse(path, &text))
+    config::read(path)?.map_or_else(|| Ok(Config::default()), |table| of(path, &table))
 }
 
-fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
-    let not_toml = |error: toml::de::Error| ConfigError::NotToml { path: path.to_owned(), problem: error.to_string() };
-    let table: Table = text.parse().map_err(not_toml)?;
+fn of(path: &Path, table: &Table) -> Result<Config, ConfigError> {
     let wrong = |key: &str, problem: &str| ConfigError::Workspace {
         path: path.to_owned(),
         key: key.to_owned(),
@@ -66,7 +64,10 @@ mod tests {
 
     #[test]
     fn a_command_and_its_key_are_read_and_everything_else_is_refused() {
-        let read = |text: &str| parse(Path::new("/p/muster.toml"), text).map_err(|error| error.to_string());
+        let path = Path::new("/p/muster.toml");
+        let read = |text: &str| {
+            config::parse(path, text).and_then(|table| of(path, &table)).map_err(|error| error.to_string())
+        };
         assert_eq!(read("[adapters.x]\n"), Ok(Config::default()));
         let config = Config { prepare: Some("pip install".into()), key: vec!["a.txt".into()] };
         assert_eq!(read("[workspace]\nprepare = \"pip install\"\nkey = [\"a.txt\"]\n"), Ok(config));

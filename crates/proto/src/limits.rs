@@ -14,6 +14,8 @@ pub const TASK_NAME_BYTES_MAX: usize = 1024;
 pub const TASK_ITEM_BYTES_MAX: usize = 16 << 10;
 /// Largest encoded task specification.
 pub const TASK_SPEC_BYTES_MAX: usize = 256 << 10;
+/// Longest owner and longest reason of a quarantine.
+pub const QUARANTINE_TEXT_BYTES_MAX: usize = 512;
 /// Output kept with a failed attempt: its beginning.
 pub const OUTPUT_HEAD_BYTES_MAX: usize = 4 << 10;
 /// Output kept with a failed attempt: its end.

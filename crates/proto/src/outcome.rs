@@ -1,6 +1,6 @@
 //! Names of outcomes, results and verdicts as people and reports read them, and the rules of thumb on them.
 
-use crate::v1::{CancelReason, Ledger, Outcome, RunSummary, TaskResult, Verdict};
+use crate::v1::{CancelReason, Ledger, Outcome, QuarantinedResults, RunSummary, TaskResult, Verdict};
 
 /// Whose fault an attempt's end was; decides which retry budget it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,6 +116,16 @@ impl Ledger {
         self.failed + self.timed_out + self.crashed
     }
 
+    /// Those of them that make the verdict `failed`: of tests that are not quarantined.
+    pub fn failures_that_count(&self) -> u64 {
+        self.failures().saturating_sub(self.quarantined.map_or(0, |results| results.failures()))
+    }
+
+    /// Flaky tasks whose tests are not quarantined.
+    pub fn flaky_that_count(&self) -> u64 {
+        self.flaky.saturating_sub(self.quarantined.map_or(0, |results| results.flaky))
+    }
+
     /// Rule `ledger_closes`: nothing is counted twice or missing.
     pub fn closes(&self) -> bool {
         self.selected == self.ended() + self.unaccounted()
@@ -140,9 +150,31 @@ impl Ledger {
     pub fn verdict(&self, cancelled: CancelReason) -> Verdict {
         match cancelled {
             CancelReason::Requested | CancelReason::Interrupted | CancelReason::Deadline => Verdict::Cancelled,
-            _ if self.failures() > 0 => Verdict::Failed,
+            _ if self.failures_that_count() > 0 => Verdict::Failed,
             _ if self.infra + self.cancelled + self.unaccounted() > 0 || !self.closes() => Verdict::Incomplete,
             _ => Verdict::Passed,
+        }
+    }
+}
+
+impl QuarantinedResults {
+    /// Failed, timed out and crashed ones.
+    pub fn failures(&self) -> u64 {
+        self.failed + self.timed_out + self.crashed
+    }
+
+    /// The number of results `result`.
+    pub fn count_mut(&mut self, result: TaskResult) -> &mut u64 {
+        match result {
+            TaskResult::Passed => &mut self.passed,
+            TaskResult::Flaky => &mut self.flaky,
+            TaskResult::Skipped => &mut self.skipped,
+            TaskResult::Failed => &mut self.failed,
+            TaskResult::TimedOut => &mut self.timed_out,
+            TaskResult::Crashed => &mut self.crashed,
+            TaskResult::Infra => &mut self.infra,
+            TaskResult::Cancelled => &mut self.cancelled,
+            TaskResult::Unspecified => unreachable!("a result is always one of the eight"),
         }
     }
 }
@@ -159,7 +191,7 @@ impl RunSummary {
             (Verdict::Failed, _) => 1,
             (Verdict::Unspecified | Verdict::Incomplete, _) => 3,
             (Verdict::Passed, _) if ledger.selected == 0 => 4,
-            (Verdict::Passed, _) if flaky_fails && ledger.flaky > 0 => 7,
+            (Verdict::Passed, _) if flaky_fails && ledger.flaky_that_count() > 0 => 7,
             (Verdict::Passed, _) => 0,
         }
     }
@@ -198,6 +230,30 @@ mod tests {
             assert_eq!(ended(ledger, cancelled).exit_code(), code, "{ledger:?} {cancelled:?}");
         }
         assert_eq!(RunSummary::default().exit_code(), 3, "a run without a verdict is never green");
+    }
+
+    #[test]
+    fn quarantined_tests_fail_no_run_but_their_infrastructure_leaves_a_hole() {
+        let none = CancelReason::Unspecified;
+        let of = |failed, infra, flaky, quarantined| Ledger {
+            selected: 9,
+            passed: 9 - failed - infra - flaky,
+            failed,
+            infra,
+            flaky,
+            quarantined: Some(quarantined),
+            ..Default::default()
+        };
+        let known = QuarantinedResults { selected: 3, failed: 2, flaky: 1, ..Default::default() };
+        assert_eq!(ended(of(2, 0, 1, known), none).exit_code(), 0);
+        assert_eq!(ended(of(3, 0, 1, known), none).exit_code(), 1, "one of the three is not quarantined");
+        let lost = QuarantinedResults { selected: 1, infra: 1, ..Default::default() };
+        assert_eq!(ended(of(0, 1, 0, lost), none).exit_code(), 3, "nobody knows what it would have said");
+        let mut run = ended(of(2, 0, 1, known), none);
+        run.options = Some(crate::v1::RunOptions { flaky_fails: true, ..Default::default() });
+        assert_eq!(run.exit_code(), 0);
+        run.ledger = Some(of(2, 0, 2, known));
+        assert_eq!(run.exit_code(), 7, "one of the two is not quarantined");
     }
 
     #[test]

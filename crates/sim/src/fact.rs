@@ -141,6 +141,11 @@ pub(crate) enum Fact<'a> {
         /// Which.
         task: TaskRef,
     },
+    /// A failure is final because too many tasks of its run were repeated; told once.
+    RetriesSpent {
+        /// Of which run.
+        run: u64,
+    },
     /// A task failed, and another worker is asked.
     Suspected {
         /// Which.

@@ -13,6 +13,7 @@ mod fact;
 mod judge;
 pub mod limits;
 mod observer;
+mod retrying;
 mod rng;
 mod scenario;
 mod seed;

@@ -284,6 +284,7 @@ impl Observer {
                 sink(&Fact::Recorded { task, result });
             }
             Effect::Retried { task, .. } => sink(&Fact::Retried { task }),
+            Effect::RetriesSpent { run } => sink(&Fact::RetriesSpent { run }),
             Effect::Suspected { task, .. } => sink(&Fact::Suspected { task }),
             Effect::Reclassed { task, attempt } => {
                 let attempts = state.task(task).map_or(&[][..], |task| task.attempts());

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::limits::{DRIFT_PPM_MAX, MS, SECOND, WILD_DRIFT_PPM};
+use crate::retrying::draw_storm;
 use crate::rng::Rng;
 use crate::workload::{RunPlan, draw_run, draw_series};
 
@@ -141,6 +142,9 @@ impl Scenario {
             (0..rng.between((1, 4)) as usize).map(|number| draw_run(rng, number, faults_until_us)).collect();
         if rng.chance(150) {
             runs.extend(draw_series(rng, runs.len(), faults_until_us));
+        }
+        if rng.chance(150) {
+            runs.push(draw_storm(rng, runs.len(), faults_until_us));
         }
         Self {
             faults_until_us,

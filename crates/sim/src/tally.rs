@@ -8,7 +8,7 @@ use muster_proto::v1::{CircuitState, Outcome, TaskResult};
 use crate::fact::{Fact, How};
 
 /// Things that are counted, in the order in which they are printed.
-const NAMES: [&str; 35] = [
+const NAMES: [&str; 38] = [
     "runs opened",
     "submissions repeated or refused",
     "leases granted",
@@ -44,6 +44,9 @@ const NAMES: [&str; 35] = [
     "circuits half open",
     "circuits closed",
     "workers quarantined",
+    "tasks quarantined",
+    "tasks with rules of retries",
+    "runs that ran out of retries",
 ];
 
 /// Counters, by place in the list of names.
@@ -94,9 +97,12 @@ impl Tally {
             Fact::CircuitMoved { state: CircuitState::HalfOpen, .. } => counts[32] += 1,
             Fact::CircuitMoved { .. } => counts[33] += 1,
             Fact::Quarantined { quarantined: true, .. } => counts[34] += 1,
+            Fact::RetriesSpent { .. } => counts[37] += 1,
             Fact::TaskAdded { spec, .. } => {
                 counts[26] += u64::from(spec.group > 0);
                 counts[27] += u64::from(!spec.item.is_empty());
+                counts[35] += u64::from(spec.quarantine.is_some());
+                counts[36] += u64::from(spec.retry_rules.is_some());
             }
             _ => {}
         }

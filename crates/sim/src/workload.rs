@@ -3,11 +3,12 @@
 
 use muster_proto::Bytes;
 use muster_proto::v1::{
-    AddTasks, CancelMode, CancelReason, CommandSpec, ConfirmFailures, KeyValue, Lease, OpenRun, Outcome, Resource,
-    RunOptions, RunnerSpec, TaskSpec,
+    AddTasks, CancelMode, CancelReason, CommandSpec, ConfirmFailures, KeyValue, Lease, OpenRun, Outcome, Quarantine,
+    Resource, RunOptions, RunnerSpec, TaskSpec,
 };
 
 use crate::limits::MS;
+use crate::retrying::{Rules, draw_causes, draw_rules};
 use crate::rng::Rng;
 
 /// A run that a client will submit.
@@ -35,12 +36,13 @@ impl RunPlan {
     /// An upper bound of the time that all attempts of the run need, one after another, with their backoffs.
     pub(crate) fn work_ms_max(&self) -> u64 {
         let options = self.open.options.as_ref().expect("made here");
-        let budget = u64::from(2 * options.retries + options.crash_retries + options.infra_retries + 5);
         let each = |spec: &TaskSpec| {
+            let budgets = Rules::of(options, spec.retry_rules.as_ref()).budgets;
+            let budget = u64::from(budgets.iter().sum::<u32>() + 5);
             let (_, mean_ms, _) = behaviour_of(spec.command.as_ref(), &spec.item);
-            2 * mean_ms + options.grace_ms + options.retry_backoff_ms_max + 1_000
+            (2 * mean_ms + options.grace_ms + options.retry_backoff_ms_max + 1_000) * budget
         };
-        self.chunks.iter().flat_map(|chunk| &chunk.tasks).map(each).sum::<u64>() * budget
+        self.chunks.iter().flat_map(|chunk| &chunk.tasks).map(each).sum::<u64>()
     }
 }
 
@@ -70,7 +72,7 @@ const BEHAVIOURS: [(Behaviour, &str); 7] = [
     (Behaviour::Hang, "hang"),
 ];
 
-fn command(behaviour: Behaviour, mean_ms: u64, percent: u64) -> CommandSpec {
+pub(crate) fn command(behaviour: Behaviour, mean_ms: u64, percent: u64) -> CommandSpec {
     let word = BEHAVIOURS.iter().find(|(known, _)| *known == behaviour).map_or("pass", |(_, word)| word);
     let argv = [word.to_owned(), mean_ms.to_string(), percent.to_string()];
     CommandSpec { argv: argv.into_iter().map(Bytes::from).collect(), ..CommandSpec::default() }
@@ -177,7 +179,7 @@ fn put_into_groups(rng: &mut Rng, tasks: &mut [TaskSpec]) {
     }
 }
 
-fn draw_options(rng: &mut Rng) -> RunOptions {
+pub(crate) fn draw_options(rng: &mut Rng) -> RunOptions {
     let backoff_ms = [0, 0, 100, 1_000, 4_000][rng.below(5) as usize];
     RunOptions {
         retries: [0, 0, 1, 2, 3][rng.below(5) as usize],
@@ -192,11 +194,14 @@ fn draw_options(rng: &mut Rng) -> RunOptions {
         retry_backoff_ms: backoff_ms,
         retry_backoff_ms_max: [0, 2_000, 10_000][rng.below(3) as usize],
         confirm_failures: if rng.chance(600) { ConfirmFailures::Auto } else { ConfirmFailures::Unspecified }.into(),
+        retry_on: rng.chance(100).then(|| draw_causes(rng)),
+        never_on: rng.chance(100).then(|| draw_causes(rng)),
+        retry_percent_max: [0, 0, 1, 100][rng.below(4) as usize],
         ..RunOptions::default()
     }
 }
 
-fn draw_cancels(rng: &mut Rng, open_at_us: u64) -> Vec<(u64, CancelMode, CancelReason)> {
+pub(crate) fn draw_cancels(rng: &mut Rng, open_at_us: u64) -> Vec<(u64, CancelMode, CancelReason)> {
     let mut cancels = Vec::new();
     let mut at_us = open_at_us;
     while cancels.len() < 3 && rng.chance(200) {
@@ -216,12 +221,27 @@ fn draw_tasks(rng: &mut Rng) -> Vec<TaskSpec> {
         _ => rng.between((24, 80)),
     };
     let mean_ms = [2, 20, 200, 1_500, 6_000, 20_000][rng.below(6) as usize];
+    let rules: Vec<_> = (0..3).map(|_| draw_rules(rng)).collect();
+    let ruled_pm = pick_pm(rng);
     let (health_pm, after_pm, needs_pm) = (rng.between((300, 1_000)), pick_pm(rng), pick_pm(rng));
-    (0..count as u32).map(|index| draw_task(rng, index, mean_ms, [health_pm, after_pm, needs_pm])).collect()
+    let mut tasks: Vec<_> =
+        (0..count as u32).map(|index| draw_task(rng, index, mean_ms, [health_pm, after_pm, needs_pm])).collect();
+    for task in &mut tasks {
+        task.retry_rules = rng.chance(ruled_pm).then(|| rules[rng.below(3) as usize].clone());
+    }
+    tasks
 }
 
 fn pick_pm(rng: &mut Rng) -> u64 {
     if rng.chance(500) { 0 } else { rng.below(700) }
+}
+
+/// How many tests of a kind are quarantined, in a thousand.
+fn known_pm(behaviour: Behaviour) -> u64 {
+    match behaviour {
+        Behaviour::Pass | Behaviour::Skip => 20,
+        _ => 300,
+    }
 }
 
 fn draw_task(rng: &mut Rng, index: u32, mean_ms: u64, [health_pm, after_pm, needs_pm]: [u64; 3]) -> TaskSpec {
@@ -234,6 +254,10 @@ fn draw_task(rng: &mut Rng, index: u32, mean_ms: u64, [health_pm, after_pm, need
         timeout_ms: if rng.chance(100) { 1_000 } else { 0 },
         ..TaskSpec::default()
     };
+    if rng.chance(known_pm(behaviour)) {
+        spec.quarantine =
+            Some(Quarantine { owner: "owner".into(), until: "2999-12-31".into(), ..Quarantine::default() });
+    }
     if index > 0 && rng.chance(after_pm) {
         let first = rng.below(u64::from(index)) as u32;
         spec.after = vec![first];

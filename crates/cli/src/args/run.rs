@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
+use muster_frameworks::config;
+use muster_proto::v1::RetryCauses;
 
 use super::needs::Need;
 use super::pytest::PytestArgs;
@@ -104,6 +106,18 @@ pub(crate) struct Policy {
     /// Repeat a task that was lost with its worker or could not be started
     #[arg(long, value_name = "N", value_parser = retries, default_value = "3")]
     pub(crate) infra_retries: u32,
+    /// Repeat only these failures: test, crash, timeout, and exit:N for a failure with this exit code [default: all]. What is
+    /// nobody's fault (infra) is repeated in any case
+    #[arg(long, value_name = "WORD,WORD", value_parser = causes)]
+    pub(crate) retry_on: Option<RetryCauses>,
+    /// Never repeat these failures, nor ask another worker about them: test, crash, timeout, infra, exit:N; comes before
+    /// --retry-on
+    #[arg(long, value_name = "WORD,WORD", value_parser = causes)]
+    pub(crate) never_retry_on: Option<RetryCauses>,
+    /// Repeat at most this share of the tasks because they failed, and 20 in any case; what fails after that is final at
+    /// once [default: 10]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) retry_max_percent: Option<u32>,
     /// What tasks that passed only on a retry do to the exit code
     #[arg(long, value_name = "WHAT", default_value = "pass")]
     pub(crate) flaky: Flaky,
@@ -242,6 +256,10 @@ fn run_id(text: &str) -> Result<String, String> {
     if text == "last" { Err("is what the newest run is called".into()) } else { Ok(text.to_owned()) }
 }
 
+fn causes(text: &str) -> Result<RetryCauses, String> {
+    config::causes::parse(text.split(','))
+}
+
 fn retries(text: &str) -> Result<u32, String> {
     match text.parse::<u32>() {
         Ok(number) if i64::from(number) <= RETRIES_MAX => Ok(number),
@@ -286,6 +304,10 @@ mod tests {
             "muster run --cmds a --timeout soon",
             "muster run --cmds a --timeout 0",
             "muster run --cmds a --retries 101",
+            "muster run --cmds a --retry-on test,flaky",
+            "muster run --cmds a --never-retry-on exit:0",
+            "muster run --cmds a --retry-max-percent 0",
+            "muster run --cmds a --retry-max-percent 101",
             "muster run --cmds a --run-id ../x",
             "muster run --cmds a --run-id last",
             "muster run --cmds a --env =x",

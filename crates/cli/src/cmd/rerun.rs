@@ -8,7 +8,7 @@ use muster_proto::v1::{ListTasksRequest, OpenRun, TaskSpec, Verdict};
 
 use super::follow::{Early, Follow};
 use super::submit::{Submission, client_name, follow_early, new_run_id, submit};
-use super::{Context, programs, pytest, resolve};
+use super::{Context, programs, pytest, resolve, test_rules};
 use crate::args::RerunArgs;
 use crate::exit_code::{CommandResult, Failure, INCOMPLETE};
 use crate::host::Reader;
@@ -27,7 +27,7 @@ pub(crate) async fn rerun(context: &Context, args: &RerunArgs) -> CommandResult 
     if reader.find(&run_id).await?.is_some() {
         return Err(Failure::usage(format!("run {run_id} exists; a repetition is a new run: use another --run-id")));
     }
-    let tasks = tasks_again(&mut reader, &before, args.failed).await?;
+    let mut tasks = tasks_again(&mut reader, &before, args.failed).await?;
     drop(reader);
     if tasks.is_empty() {
         return Err(Failure::nothing_selected(format!("nothing selected: every task of run {before} passed")));
@@ -45,7 +45,9 @@ pub(crate) async fn rerun(context: &Context, args: &RerunArgs) -> CommandResult 
             return Err(failure);
         }
         let open = OpenRun { run_id, client: client_name(), project: run.project, options: Some(options) };
-        let submission = Submission { open, tasks, headline, fresh: true };
+        let mut rules = test_rules::read(&context.place)?;
+        rules.quarantine(&mut tasks);
+        let submission = Submission { open, tasks, headline, rules, fresh: true };
         return follow_early(context, early, &args.reports, submission).await;
     };
     let open = OpenRun { run_id, client: client_name(), project: run.project, options: Some(options) };
@@ -74,7 +76,9 @@ async fn built_again(
         false => programs::select_all(&context.place, &cwd, asked, None).await?,
     };
     options.runner = selected.runner;
-    let (tasks, gone) = programs::still_there(tasks, selected.tasks);
+    let mut rules = test_rules::read(&context.place)?;
+    let (mut tasks, gone) = programs::still_there(tasks, selected.tasks);
+    rules.quarantine(&mut tasks);
     let (missing, names) = (gone.len(), resolve::some(gone.into_iter()));
     if tasks.is_empty() {
         return Err(Failure::nothing_selected(format!(
@@ -90,7 +94,7 @@ async fn built_again(
     follow.session.client().await?;
     plan.carry_out(&follow.session, &mut options, selected.built).await?;
     let open = OpenRun { options: Some(options), ..open };
-    submit(follow, Submission { open, tasks, headline, fresh: true }).await
+    submit(follow, Submission { open, tasks, headline, rules, fresh: true }).await
 }
 
 async fn tasks_again(reader: &mut Reader, run_id: &str, failed: bool) -> Result<Vec<TaskSpec>, Failure> {

@@ -2,13 +2,14 @@
 //! with that run. Here for commands; [`super::pytest`] has the tests of a project.
 
 use muster_frameworks::Framework;
+use muster_frameworks::config::rules::TestRules;
 use muster_proto::v1::{ListTasksRequest, OpenRun, RunSummary, RunnerSpec, TaskSpec, Verdict};
 
 use super::follow::Early;
 use super::framework::{self, Chosen};
 use super::selection::{self, Selected};
 use super::submit::{Submission, client_name, follow_early, follow_growing, new_run_id, submit_and_follow};
-use super::{Context, attach, programs, pytest};
+use super::{Context, attach, programs, pytest, test_rules};
 use crate::args::RunArgs;
 use crate::args::needs::Need;
 use crate::args::run::{Collect, Isolate};
@@ -24,6 +25,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
         return Err(Failure::usage(format!("{} --env options; {ENV_OPTIONS_MAX} at most", args.env.len())));
     }
     refuse_to_collect(&args, context)?;
+    let mut rules = test_rules::read(&context.place)?;
     let early = Early::new(context, &args.hosting);
     let commands = args.what.cmds.is_some() || args.what.each.is_some();
     let plan = Plan::of(&args.workspace, &context.place, commands)?;
@@ -40,7 +42,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
                     "--isolate process is not for pytest, which would load the suite for each test; --group-by none shares least",
                 ));
             }
-            Chosen::Pytest => return Box::pin(pytest::run(context, &args, plan)).await,
+            Chosen::Pytest => return Box::pin(pytest::run(context, &args, plan, rules)).await,
             Chosen::Programs { framework, path, words } => (framework, path, words),
         };
         let isolate = args.isolate == Isolate::Process;
@@ -60,6 +62,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
     if plan.sends() {
         Need::apply(&workspace::needs::of(&selected.built), &mut selected.tasks);
     }
+    rules.apply(&mut selected.tasks);
     let mut options = selection::options(&args, &context.place, &selected.description);
     if let Some(runner) = &selected.runner {
         let env = environment::select_all(std::env::vars_os(), &args.env);
@@ -71,7 +74,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
     if args.run_id.is_some() && context.place.may_hold_runs() {
         let mut reader = Reader::open(&context.place).await?;
         if let Some(held) = reader.find(&open.run_id).await? {
-            return Box::pin(again(context, &args, reader, held, open, selected)).await;
+            return Box::pin(again(context, &args, reader, held, open, selected, rules)).await;
         }
     }
     let Selected { tasks, headline, more, built, .. } = selected;
@@ -81,7 +84,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> CommandResult {
         early.leave().await;
         return Err(failure);
     }
-    let submission = Submission { open, tasks, headline, fresh: true };
+    let submission = Submission { open, tasks, headline, rules, fresh: true };
     match more {
         Some(more) => follow_growing(context, early, &args.reports, submission, more).await,
         None => follow_early(context, early, &args.reports, submission).await,
@@ -152,11 +155,13 @@ async fn again(
     held: RunSummary,
     open: OpenRun,
     mut selected: Selected,
+    rules: TestRules,
 ) -> CommandResult {
+    let specs = specs_of(&mut reader, &held).await?;
     if selected.runner.is_some() {
-        selection::in_order_of(&mut selected.tasks, &specs_of(&mut reader, &held).await?);
+        selection::in_order_of(&mut selected.tasks, &specs);
     }
-    refuse_another(&mut reader, &held, &open, &selected.tasks).await?;
+    refuse_another(&held, &open, &mut selected.tasks, &specs)?;
     if held.verdict() != Verdict::Unspecified {
         return attach::show_ended(context, &args.reports, reader, &held).await;
     }
@@ -164,23 +169,25 @@ async fn again(
     // The environment is the one it was opened with: the run stays what it was.
     let open = OpenRun { client: held.client, project: held.project, options: held.options, ..open };
     let Selected { tasks, headline, .. } = selected;
-    let submission = Submission { open, tasks, headline: format!("goes on · {headline}"), fresh: false };
+    let headline = format!("goes on · {headline}");
+    let submission = Submission { open, tasks, headline, rules, fresh: false };
     submit_and_follow(context, &args.hosting, &args.reports, submission).await
 }
 
-/// Refuses to go on with a run that holds other tasks, or has other options, than are asked for now.
+/// Refuses to go on with a run that holds other tasks (`specs`), or has other options, than are asked for now. Which of them
+/// are quarantined was decided when they were submitted.
 ///
 /// # Errors
 /// A usage error that names the differences.
-pub(super) async fn refuse_another(
-    reader: &mut Reader,
+pub(super) fn refuse_another(
     held: &RunSummary,
     open: &OpenRun,
-    asked: &[TaskSpec],
+    asked: &mut [TaskSpec],
+    specs: &[TaskSpec],
 ) -> Result<(), Failure> {
-    let specs = specs_of(reader, held).await?;
+    selection::keep_quarantine(asked, specs);
     let complete = held.sealed || held.verdict() != Verdict::Unspecified;
-    let mut lines = selection::task_differences(asked, &specs, complete).unwrap_or_default();
+    let mut lines = selection::task_differences(asked, specs, complete).unwrap_or_default();
     if let (Some(asked), Some(held)) = (&open.options, &held.options) {
         lines.extend(selection::option_differences(asked, held));
     }
@@ -188,7 +195,7 @@ pub(super) async fn refuse_another(
 }
 
 /// The tasks that a run holds.
-async fn specs_of(reader: &mut Reader, held: &RunSummary) -> Result<Vec<TaskSpec>, Failure> {
+pub(super) async fn specs_of(reader: &mut Reader, held: &RunSummary) -> Result<Vec<TaskSpec>, Failure> {
     let mut specs = Vec::new();
     let request = ListTasksRequest { run_id: held.run_id.clone(), with_specs: true, ..Default::default() };
     reader

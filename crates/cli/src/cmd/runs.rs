@@ -53,7 +53,7 @@ fn table(runs: &[RunSummary], context: &Context, now_ms: u64) -> String {
             run.verdict().word().to_owned(),
             ledger.selected.to_string(),
             (ledger.passed + ledger.flaky + ledger.skipped).to_string(),
-            ledger.failures().to_string(),
+            ledger.failures_that_count().to_string(),
             format!("{} ago", duration::show_coarse(opened)),
             if ended { duration::show(took) } else { String::new() },
             sanitise::line(what).into_owned(),

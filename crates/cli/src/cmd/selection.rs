@@ -5,6 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use muster_frameworks::config::causes;
 use muster_frameworks::{Framework, ListError, command};
 use muster_proto::v1::{ConfirmFailures, RunOptions, RunnerSpec, TaskSpec};
 
@@ -106,6 +107,9 @@ pub(crate) fn options(args: &RunArgs, place: &Place, description: &str) -> RunOp
         priority,
         flaky_fails: flaky == Flaky::Fail,
         confirm_failures: confirm(confirm_failures, place).into(),
+        retry_on: args.policy.retry_on.clone(),
+        never_on: args.policy.never_retry_on.clone(),
+        retry_percent_max: args.policy.retry_max_percent.unwrap_or(0),
         retry_backoff_ms: RETRY_BACKOFF_MS.0,
         retry_backoff_ms_max: RETRY_BACKOFF_MS.1,
         cwd: place.cwd.clone().into_os_string().into_vec().into(),
@@ -140,6 +144,16 @@ pub(crate) fn in_order_of(tasks: &mut [TaskSpec], held: &[TaskSpec]) {
     tasks.sort_by_key(|task| places.get(task.name.as_str()).copied().unwrap_or(usize::MAX));
 }
 
+/// Lets those that a run holds be quarantined as they are there: the list may be another one by now, or the day.
+pub(crate) fn keep_quarantine(asked: &mut [TaskSpec], held: &[TaskSpec]) {
+    let held: BTreeMap<&str, &TaskSpec> = held.iter().map(|spec| (spec.name.as_str(), spec)).collect();
+    for task in asked {
+        if let Some(held) = held.get(task.name.as_str()) {
+            task.quarantine.clone_from(&held.quarantine);
+        }
+    }
+}
+
 /// How the tasks asked for differ from those that a run holds, in lines for people; `None` when they do not.
 /// `complete` when the run holds all its tasks: otherwise it may hold fewer, the first ones.
 pub(crate) fn task_differences(asked: &[TaskSpec], held: &[TaskSpec], complete: bool) -> Option<Vec<String>> {
@@ -170,6 +184,8 @@ pub(crate) fn task_differences(asked: &[TaskSpec], held: &[TaskSpec], complete: 
     tell("only in the run", only_there.iter().collect());
     tell("another command or group now", changed);
     tell("other --needs now", other_needs);
+    let ruled = here.iter().filter(|(name, spec)| there.get(*name).is_some_and(|held| !rules_same(held, spec)));
+    tell("another timeout, priority or rules of retries now", ruled.map(|(name, _)| name).collect());
     if lines.is_empty() && !complete {
         lines.push("  the same tasks in another order, while the run is not complete".to_owned());
     }
@@ -179,6 +195,11 @@ pub(crate) fn task_differences(asked: &[TaskSpec], held: &[TaskSpec], complete: 
 /// Whether two tasks of the same name do the same in the same company.
 fn is_same(a: &TaskSpec, b: &TaskSpec) -> bool {
     (&a.command, &a.item, a.group) == (&b.command, &b.item, b.group)
+}
+
+/// Whether two tasks are treated alike.
+fn rules_same(a: &TaskSpec, b: &TaskSpec) -> bool {
+    (a.timeout_ms, a.priority, &a.retry_rules) == (b.timeout_ms, b.priority, &b.retry_rules)
 }
 
 /// Whether two tasks need the same of a worker.
@@ -204,6 +225,14 @@ pub(crate) fn option_differences(asked: &RunOptions, held: &RunOptions) -> Vec<S
         let on_worker = options.runner.as_ref().is_some_and(|spec| spec.listed_by_worker);
         if on_worker { "worker" } else { "local" }.to_owned()
     };
+    let percent = |options: &RunOptions| match options.retry_percent_max {
+        0 => "not given".to_owned(),
+        percent => percent.to_string(),
+    };
+    let never = |options: &RunOptions| {
+        options.never_on.as_ref().map_or_else(|| "none".to_owned(), |causes| causes::shown(Some(causes)))
+    };
+    let only = |options: &RunOptions| causes::shown(options.retry_on.as_ref());
     let pairs = [
         ("framework", runner(asked), runner(held)),
         ("--collect", collect(asked), collect(held)),
@@ -212,6 +241,9 @@ pub(crate) fn option_differences(asked: &RunOptions, held: &RunOptions) -> Vec<S
         ("--retries", asked.retries.to_string(), held.retries.to_string()),
         ("--crash-retries", asked.crash_retries.to_string(), held.crash_retries.to_string()),
         ("--infra-retries", asked.infra_retries.to_string(), held.infra_retries.to_string()),
+        ("--retry-on", only(asked), only(held)),
+        ("--never-retry-on", never(asked), never(held)),
+        ("--retry-max-percent", percent(asked), percent(held)),
         ("--timeout", format!("{} ms", asked.timeout_ms), format!("{} ms", held.timeout_ms)),
         ("--grace", format!("{} ms", asked.grace_ms), format!("{} ms", held.grace_ms)),
         ("--max-fail", asked.max_fail.to_string(), held.max_fail.to_string()),
@@ -227,7 +259,7 @@ pub(crate) fn option_differences(asked: &RunOptions, held: &RunOptions) -> Vec<S
 
 #[cfg(test)]
 mod tests {
-    use muster_proto::v1::CommandSpec;
+    use muster_proto::v1::{CommandSpec, Quarantine};
 
     use super::*;
 
@@ -267,6 +299,16 @@ mod tests {
         assert_eq!(task_differences(&specs(&["a", "b"]), &specs(&["a"]), false), None);
         assert!(task_differences(&specs(&["b", "a"]), &specs(&["a", "b"]), false).is_some());
         assert!(task_differences(&specs(&["a"]), &specs(&["a", "b"]), false).is_some());
+    }
+
+    #[test]
+    fn a_test_of_a_run_that_goes_on_stays_quarantined_or_not_as_it_was() {
+        let known = Quarantine { owner: "ann".into(), ..Default::default() };
+        let (mut asked, mut held) = (specs(&["a", "b", "c"]), specs(&["b", "a"]));
+        (asked[0].quarantine, held[0].quarantine) = (Some(Quarantine::default()), Some(known.clone()));
+        keep_quarantine(&mut asked, &held);
+        let kept: Vec<_> = asked.into_iter().map(|task| task.quarantine).collect();
+        assert_eq!(kept, [None, Some(known), None]);
     }
 
     #[test]

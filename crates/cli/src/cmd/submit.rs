@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use muster_client::{RetryPolicy, SubmitError, submit_run_with};
+use muster_frameworks::config::rules::TestRules;
 use muster_frameworks::go::Stop;
 use muster_proto::v1::{CancelReason, OpenRun, TaskSpec};
 use tokio::sync::oneshot;
@@ -15,7 +16,7 @@ use crate::args::run::{Hosting, ReportArgs};
 use crate::exit_code::{CommandResult, Failure};
 use crate::host::Session;
 use crate::host::find::client_failure;
-use crate::report::sanitise;
+use crate::report::{Event, sanitise};
 
 /// A run to be submitted.
 pub(crate) struct Submission {
@@ -23,6 +24,8 @@ pub(crate) struct Submission {
     pub(crate) tasks: Vec<TaskSpec>,
     /// What was found, for the headline.
     pub(crate) headline: String,
+    /// What the project says of tests by their names; it is on `tasks` already.
+    pub(crate) rules: TestRules,
     /// The run is new as far as is known: its duration is this process's.
     pub(crate) fresh: bool,
 }
@@ -57,13 +60,13 @@ pub(crate) async fn follow_growing(
     submission: Submission,
     more: Growing,
 ) -> CommandResult {
-    let Submission { open, tasks, headline, fresh } = submission;
+    let Submission { open, tasks, headline, rules, fresh } = submission;
     let mut follow = Follow::begin_with(context, early, reports, &open.run_id, fresh)?;
     follow.session.client().await?;
     follow.headline(&headline).await;
     follow.interrupts.following(&follow.run_id, !fresh);
     let (stop, (opened, is_open)) = (more.stop(), oneshot::channel());
-    let adding = tokio::spawn(add_all(follow.session.clone(), open, tasks, more, opened));
+    let adding = tokio::spawn(add_all(follow.session.clone(), open, (tasks, rules), more, opened));
     // Whether it could not be opened, following says.
     let _ = is_open.await;
     follow.grows = Some(Grows { adding, stop });
@@ -111,7 +114,7 @@ impl Drop for Grows {
 async fn add_all(
     session: Arc<Session>,
     open: OpenRun,
-    first: Vec<TaskSpec>,
+    (first, mut rules): (Vec<TaskSpec>, TestRules),
     mut more: Growing,
     opened: oneshot::Sender<()>,
 ) -> Result<Option<Failure>, SubmitError> {
@@ -121,7 +124,10 @@ async fn add_all(
     run.add(first).await?;
     let failure = loop {
         match more.next().await {
-            News::Tasks(tasks) => run.add(tasks).await?,
+            News::Tasks(mut tasks) => {
+                rules.apply(&mut tasks);
+                run.add(tasks).await?;
+            }
             News::Notice(line) => session.say(line).await,
             News::Printed(line) => session.say(sanitise::line_bytes(line.trim_ascii_end())).await,
             News::End(Ok(line)) => {
@@ -131,15 +137,21 @@ async fn add_all(
             News::End(Err(failure)) => break Some(failure),
         }
     };
+    if failure.is_none() {
+        for line in rules.notices() {
+            session.say(line).await;
+        }
+    }
     run.seal(failure.is_some()).await?;
     Ok(failure)
 }
 
 /// Submits, and follows to the end.
 pub(crate) async fn submit(mut follow: Follow<'_>, submission: Submission) -> CommandResult {
-    let Submission { open, tasks, headline, fresh } = submission;
+    let Submission { open, tasks, headline, rules, fresh } = submission;
     let (session, run_id) = (follow.session.clone(), follow.run_id.clone());
     follow.headline(&headline).await;
+    rules.notices().iter().for_each(|line| follow.reporting.reports.tell(Event::Say(line)));
     follow.interrupts.following(&run_id, !fresh);
     let selected = tasks.len();
     if let Err(error) = submit_run_with(&*session, RetryPolicy::default(), open, tasks).await {

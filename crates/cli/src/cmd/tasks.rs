@@ -88,7 +88,7 @@ fn cells(row: &TaskRow) -> [String; 6] {
     let worker = if row.lease_worker.is_empty() { last.map_or("", |last| &last.worker) } else { &row.lease_worker };
     [
         row.index.to_string(),
-        word.to_owned(),
+        if row.quarantined { format!("{word} (quarantined)") } else { word.to_owned() },
         row.attempts.len().to_string(),
         report.map_or_else(String::new, |report| duration::show_us(report.wall_us)),
         sanitise::line(worker).into_owned(),

@@ -1,6 +1,6 @@
 //! A task that did not simply pass, in full: shown once, as soon as its result is recorded.
 
-use muster_proto::v1::{Attempt, AttemptReport, TaskResult, TaskRow};
+use muster_proto::v1::{Attempt, AttemptReport, Quarantine, TaskResult, TaskRow};
 
 use super::hints::Hints;
 use super::sanitise::{self, Colours};
@@ -40,12 +40,22 @@ pub(crate) fn block(row: &TaskRow, output: Option<&[u8]>, hints: &Hints, style: 
 
 fn title(row: &TaskRow, style: Style) -> String {
     let word = row.result().word().to_uppercase().replace('_', " ");
-    let painted = if row.result() == TaskResult::Flaky { style.yellow(&word) } else { style.red(&word) };
+    let counts = row.result() != TaskResult::Flaky && !(row.quarantined && row.result().is_failure());
+    let painted = if counts { style.red(&word) } else { style.yellow(&word) };
     let gap = " ".repeat(8usize.saturating_sub(word.len()).max(1));
     let name = sanitise::line(&row.name);
     let name = console::truncate_str(&name, NAME_COLUMNS_MAX, "…");
-    let quarantined = if row.quarantined { " (quarantined)" } else { "" };
-    format!("{painted}{gap}{}{quarantined}\n", style.bold(&name))
+    format!("{painted}{gap}{}{}\n", style.bold(&name), quarantined(row))
+}
+
+/// ` (quarantined by ann until 2026-12-31)`.
+fn quarantined(row: &TaskRow) -> String {
+    match &row.quarantine {
+        Some(Quarantine { owner, until, .. }) => {
+            format!(" (quarantined by {} until {})", sanitise::line(owner), sanitise::line(until))
+        }
+        None => String::new(),
+    }
 }
 
 fn last_line(last: &Attempt, report: &AttemptReport, row: &TaskRow) -> String {
@@ -118,6 +128,16 @@ mod tests {
     fn a_failure_shows_code_duration_and_its_whole_short_output() {
         let row = failed_row(17, "sh -c 'echo no; exit 3'", 3, b"no\n");
         insta::assert_snapshot!(show(&row));
+    }
+
+    #[test]
+    fn a_quarantined_test_says_whose_it_is() {
+        let mut row = failed_row(17, "tests/net/a", 3, b"no\n");
+        row.quarantined = true;
+        row.quarantine =
+            Some(Quarantine { owner: "ann\u{1b}".into(), until: "2026-12-31".into(), ..Default::default() });
+        let text = show(&row);
+        assert!(text.starts_with("FAILED  tests/net/a (quarantined by ann\\x1b until 2026-12-31)\n"), "{text}");
     }
 
     #[test]

@@ -189,6 +189,7 @@ impl Human {
         let style = self.screen.style;
         let ledger = run.ledger.unwrap_or_default();
         let mut text = format!("\n{}{}\n", ledger::equation(&ledger, style), self.tally.beside_the_ledger());
+        text.push_str(&ledger::quarantined(&ledger, style));
         text.push_str(&format!("{}\n", self.verdict_line(run)));
         text.push_str(&self.tally.skips());
         if self.slowest.len() > 1 {
@@ -197,7 +198,8 @@ impl Human {
                 text.push_str(&format!("{:>12}  {}\n", duration::show_us(*wall_us), short_name(name)));
             }
         }
-        if ledger.selected > ledger.passed + ledger.flaky + ledger.skipped {
+        let forgiven = ledger.failures() - ledger.failures_that_count();
+        if ledger.selected > ledger.passed + ledger.flaky + ledger.skipped + forgiven {
             text.push_str(&format!("run the rest again: {}\n", style.bold(&self.hints.rerun())));
         }
         text
@@ -224,12 +226,26 @@ impl Human {
             text.push('\n');
             text.push_str(&text_of(run.attempts_repeated));
         }
+        if run.retries_refused > 0 {
+            text.push('\n');
+            text.push_str(&self.screen.style.red(&storm(run)));
+        }
         if run.suspected > 0 {
             text.push('\n');
             text.push_str(&doubts(run));
         }
         text
     }
+}
+
+/// That too much failed to repeat all of it.
+fn storm(run: &RunSummary) -> String {
+    let (refused, retried) = (thousands(run.retries_refused), thousands(run.retried));
+    let selected = thousands(run.ledger.unwrap_or_default().selected);
+    format!(
+        "NO MORE RETRIES: {retried} of {selected} tasks were repeated because they failed, {refused} more failures were not \
+         (--retry-max-percent)"
+    )
 }
 
 /// What became of the failures that other workers were asked about.

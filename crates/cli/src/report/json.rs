@@ -4,8 +4,8 @@
 use std::io::{self, Write};
 
 use muster_proto::v1::{
-    Attempt, CircuitState, Expectation, Ledger, Outcome, RunSummary, StatusReply, TaskRow, TaskState, TestDetail,
-    Verdict, WorkerRow,
+    Attempt, CircuitState, Expectation, Ledger, Outcome, Quarantine, QuarantinedResults, RunSummary, StatusReply,
+    TaskRow, TaskState, TestDetail, Verdict, WorkerRow,
 };
 use muster_proto::version::REPORT_FORMAT;
 use serde::Serialize;
@@ -72,6 +72,9 @@ pub(crate) struct RunJson<'a> {
     confirmed: u64,
     /// Attempts whose failure was laid to the worker.
     reclassed: u64,
+    /// Tasks that were repeated because they failed, and failures that were not because these were too many.
+    retried: u64,
+    retries_refused: u64,
     task_time_us: u64,
 }
 
@@ -96,6 +99,8 @@ impl<'a> From<&'a RunSummary> for RunJson<'a> {
             suspected: run.suspected,
             confirmed: run.confirmed,
             reclassed: run.reclassed,
+            retried: run.retried,
+            retries_refused: run.retries_refused,
             task_time_us: run.task_time_us,
         }
     }
@@ -117,6 +122,30 @@ pub(crate) struct LedgerJson {
     pending: u64,
     leased: u64,
     suspect: u64,
+    /// What the terms hold of quarantined tests; null where none is selected.
+    quarantined: Option<QuarantinedJson>,
+}
+
+/// Results of quarantined tests.
+#[derive(Serialize)]
+struct QuarantinedJson {
+    selected: u64,
+    passed: u64,
+    flaky: u64,
+    skipped: u64,
+    failed: u64,
+    timed_out: u64,
+    crashed: u64,
+    infra: u64,
+    cancelled: u64,
+}
+
+impl From<QuarantinedResults> for QuarantinedJson {
+    fn from(results: QuarantinedResults) -> Self {
+        let QuarantinedResults { selected, passed, flaky, skipped, failed, timed_out, crashed, infra, cancelled } =
+            results;
+        Self { selected, passed, flaky, skipped, failed, timed_out, crashed, infra, cancelled }
+    }
 }
 
 impl From<Ledger> for LedgerJson {
@@ -135,6 +164,7 @@ impl From<Ledger> for LedgerJson {
             pending: ledger.pending,
             leased: ledger.leased,
             suspect: ledger.suspect,
+            quarantined: ledger.quarantined.map(QuarantinedJson::from),
         }
     }
 }
@@ -150,6 +180,8 @@ pub(crate) struct TaskJson<'a> {
     result: Option<&'static str>,
     reason: &'a str,
     quarantined: bool,
+    /// Whose, until when and why; null where it is not quarantined.
+    quarantine: Option<QuarantineJson<'a>>,
     expected_us: u64,
     worker: &'a str,
     attempts: Vec<AttemptJson<'a>>,
@@ -166,10 +198,25 @@ impl<'a> TaskJson<'a> {
             result: (row.state() == TaskState::Ended).then(|| row.result().word()),
             reason: &row.reason,
             quarantined: row.quarantined,
+            quarantine: row.quarantine.as_ref().map(QuarantineJson::from),
             expected_us: row.expected_us,
             worker: &row.lease_worker,
             attempts: row.attempts.iter().map(AttemptJson::from).collect(),
         }
+    }
+}
+
+/// Why its failures do not make the verdict failed.
+#[derive(Serialize)]
+struct QuarantineJson<'a> {
+    owner: &'a str,
+    until: &'a str,
+    reason: &'a str,
+}
+
+impl<'a> From<&'a Quarantine> for QuarantineJson<'a> {
+    fn from(Quarantine { owner, until, reason }: &'a Quarantine) -> Self {
+        Self { owner, until, reason }
     }
 }
 

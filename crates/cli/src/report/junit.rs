@@ -43,11 +43,13 @@ impl Junit {
     /// last attempt that ended badly, where the row holds a part of it.
     pub(crate) fn add(&mut self, run: &RunSummary, row: &TaskRow, item: &str, output: Option<&[u8]>) {
         let is_pytest = || run.options.as_ref().is_some_and(|options| options.framework == Framework::Pytest.name());
-        self.suite.add_test_case(match item {
+        let mut case = match item {
             "" => case::test_case(row),
             item if is_pytest() => pytest::test_case(row, item, output),
             item => program::test_case(row, item, output),
-        });
+        };
+        case::forgive(&mut case, row);
+        self.suite.add_test_case(case);
     }
 
     /// Writes the file and moves it to its place.
@@ -92,7 +94,7 @@ fn xml(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use muster_proto::v1::{AttemptReport, Ledger, Outcome, TaskResult};
+    use muster_proto::v1::{AttemptReport, Ledger, Outcome, Quarantine, TaskResult};
     use proptest::prelude::*;
 
     use super::*;
@@ -152,6 +154,26 @@ mod tests {
             infra,
         ]);
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_failure_of_a_quarantined_test_is_no_failure_for_those_who_read_the_file() {
+        let quarantine = Quarantine { owner: "ann".into(), until: "2026-12-31".into(), reason: "ports".into() };
+        let known = |row: TaskRow| TaskRow { quarantined: true, quarantine: Some(quarantine.clone()), ..row };
+        let text = written(&[
+            known(failed_row(0, "fails", 3, b"no\n")),
+            known(row_with(1, "flaky", TaskResult::Flaky, &[(1, 1), (2, 0)])),
+            known(row_with(2, "infra", TaskResult::Infra, &[])),
+        ]);
+        let document = roxmltree::Document::parse(&text).expect("well-formed XML");
+        let cases: Vec<_> = document.descendants().filter(|node| node.has_tag_name("testcase")).collect();
+        let child = |at: usize, tag: &str| cases[at].children().find(|node| node.has_tag_name(tag));
+        let skipped = child(0, "skipped").expect("no failure");
+        let message = "quarantined by ann until 2026-12-31 (ports): failed, exit code 3";
+        assert_eq!((skipped.attribute("type"), skipped.attribute("message")), (Some("quarantined"), Some(message)));
+        assert!(child(0, "failure").is_none() && child(0, "system-out").is_some());
+        assert!(child(1, "flakyFailure").is_some() && child(2, "error").is_some(), "{text}");
+        assert_eq!(text.matches("\"muster.quarantined\" value=\"ann, until 2026-12-31\"").count(), 3);
     }
 
     #[test]

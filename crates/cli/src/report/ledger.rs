@@ -31,6 +31,27 @@ pub(crate) fn equation(ledger: &Ledger, style: Style) -> String {
     line
 }
 
+/// `quarantined: 2 failed, 1 passed`: what the terms hold of tests that do not make the verdict failed; empty without any.
+pub(crate) fn quarantined(ledger: &Ledger, style: Style) -> String {
+    let Some(results) = &ledger.quarantined else { return String::new() };
+    let terms = [
+        (results.failed, "failed"),
+        (results.timed_out, "timed_out"),
+        (results.crashed, "crashed"),
+        (results.infra, "infra"),
+        (results.flaky, "flaky"),
+        (results.passed, "passed"),
+        (results.skipped, "skipped"),
+        (results.cancelled, "cancelled"),
+    ];
+    let shown = terms.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
+    let left = results.selected.saturating_sub(terms.iter().map(|(count, _)| count).sum());
+    let left = (left > 0).then(|| format!("{left} UNACCOUNTED"));
+    let text = shown.chain(left).collect::<Vec<_>>().join(", ");
+    let failed = if results.failures() > 0 { style.yellow(&text) } else { text };
+    format!("quarantined: {failed}\n")
+}
+
 /// The verdict as a person reads it, with why.
 pub(crate) fn verdict(run: &RunSummary, style: Style) -> String {
     let ledger = run.ledger.unwrap_or_default();
@@ -56,6 +77,8 @@ pub(crate) fn verdict(run: &RunSummary, style: Style) -> String {
 
 #[cfg(test)]
 mod tests {
+    use muster_proto::v1::QuarantinedResults;
+
     use super::*;
 
     const PLAIN: Style = Style { colour: false };
@@ -95,6 +118,14 @@ mod tests {
         assert_eq!(equation(&ledger, PLAIN), "5 selected = 2 passed · 3 UNACCOUNTED");
         let broken = Ledger { selected: 5, passed: 2, ..Default::default() };
         assert!(equation(&broken, PLAIN).contains("DOES NOT CLOSE: the terms add up to 2"));
+    }
+
+    #[test]
+    fn quarantined_tests_have_a_line_of_their_own() {
+        let results = QuarantinedResults { selected: 4, failed: 2, passed: 1, ..Default::default() };
+        let ledger = Ledger { selected: 9, quarantined: Some(results), ..Default::default() };
+        assert_eq!(quarantined(&ledger, PLAIN), "quarantined: 2 failed, 1 passed, 1 UNACCOUNTED\n");
+        assert_eq!(quarantined(&Ledger::default(), PLAIN), "");
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub fn why_task(state: &State, request: &WhyRequest) -> Result<Answer<WhyReply>,
         return Ok(Answer::archived(move |archive| {
             let row = archived_row(archive, &archived, index)?.ok_or_else(|| no_such_task(&run_id, index))?;
             let mut lines = explain_ended(&row);
+            lines.extend(explain::quarantined(row.quarantine.as_ref()));
             lines.extend(explain::known(&history, &project, &row.name));
             Ok(WhyReply { lines, row: Some(fitted(row)) })
         }));

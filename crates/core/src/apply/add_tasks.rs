@@ -4,14 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use muster_proto::Message;
-use muster_proto::limits::{RUN_TASKS_MAX, TASK_ITEM_BYTES_MAX, TASK_NAME_BYTES_MAX, TASK_SPEC_BYTES_MAX};
-use muster_proto::v1::{AddTasks, TaskRef, TaskResult, TaskSpec};
+use muster_proto::limits::{
+    QUARANTINE_TEXT_BYTES_MAX, RUN_TASKS_MAX, TASK_ITEM_BYTES_MAX, TASK_NAME_BYTES_MAX, TASK_SPEC_BYTES_MAX,
+};
+use muster_proto::v1::{AddTasks, RetryRules, TaskRef, TaskResult, TaskSpec};
 
 use super::{Answer, Context};
 use crate::effect::{Refusal, Reply};
 use crate::history;
-use crate::limits::{TASK_AFTER_MAX, TASKS_LIVE_MAX};
+use crate::limits::{RETRY_RULES_MAX, TASK_AFTER_MAX, TASKS_LIVE_MAX};
 use crate::planted::{self, Bug};
+use crate::retry_policy;
 use crate::state::index::name_digest;
 use crate::state::{Run, State, Task};
 
@@ -21,17 +24,24 @@ impl State {
         let run = self.run(key).expect("has a key");
         if let Some(known) = run.chunk_digests.get(command.seq as usize) {
             let mut digest = Digest::new();
-            command.tasks.into_iter().for_each(|spec| digest.take(&Task::new(spec, 0)));
+            for mut spec in command.tasks {
+                let rules = spec.retry_rules.take();
+                digest.take(&Task::new(spec, 0), rules.as_ref());
+            }
             return repeated(run, command.seq, *known == digest.finish());
         }
         check_sequence(run, command.seq)?;
         let names = self.check_tasks(run, &command.tasks)?;
         self.index.names.entry(key).or_default().extend(&names);
         let mut digest = Digest::new();
-        for spec in command.tasks {
+        for mut spec in command.tasks {
+            let rules = spec.retry_rules.take();
             let known = self.run(key).and_then(|run| self.stored.history.get(history::key(&run.project, &spec.name)));
-            let task = Task::new(spec, known.map_or(0, |stat| stat.mean_us));
-            digest.take(&task);
+            let mut task = Task::new(spec, known.map_or(0, |stat| stat.mean_us));
+            digest.take(&task, rules.as_ref());
+            if let Some(rules) = &rules {
+                task.retry_rules = self.run_mut(key).expect("has a key").number_of(rules);
+            }
             self.add_task(context, key, task);
         }
         let run = self.run_mut(key).expect("has a key");
@@ -56,6 +66,9 @@ impl State {
         let run = self.run_mut(key).expect("has a key");
         run.ledger.selected += 1;
         run.ledger.pending += 1;
+        if task.quarantined {
+            run.ledger.quarantined.get_or_insert_default().selected += 1;
+        }
         run.expect(task.expected_us);
         run.tasks.push(task);
         self.group_grows(at);
@@ -81,6 +94,7 @@ impl State {
         for (index, spec) in (first..).zip(tasks) {
             check_task(run, index, spec)?;
         }
+        check_rules(run, tasks)?;
         let digests: Vec<u128> = tasks.iter().map(|spec| name_digest(&spec.name)).collect();
         let mut sorted = digests.clone();
         sorted.sort_unstable();
@@ -107,7 +121,7 @@ impl Digest {
         Self(xxhash_rust::xxh3::Xxh3::new())
     }
 
-    fn take(&mut self, task: &Task) {
+    fn take(&mut self, task: &Task, rules: Option<&RetryRules>) {
         let Task { name, spec, item_is_name, group, .. } = task;
         for bytes in [name.as_bytes(), spec] {
             self.0.update(&(bytes.len() as u64).to_le_bytes());
@@ -115,6 +129,7 @@ impl Digest {
         }
         self.0.update(&group.to_le_bytes());
         self.0.update(&[u8::from(*item_is_name)]);
+        rules.into_iter().for_each(|rules| self.0.update(&rules.encode_to_vec()));
     }
 
     fn finish(&self) -> u128 {
@@ -159,6 +174,8 @@ fn check_task(run: &Run, index: u32, spec: &TaskSpec) -> Result<(), Refusal> {
         return refuse(format!("has {size} bytes, {TASK_SPEC_BYTES_MAX} at most"));
     }
     check_item(run, spec).or_else(refuse)?;
+    check_quarantine(spec).or_else(refuse)?;
+    spec.retry_rules.as_ref().map_or(Ok(()), retry_policy::check).or_else(refuse)?;
     if spec.after.len() > TASK_AFTER_MAX {
         return refuse(format!("comes after {} others, {TASK_AFTER_MAX} at most", spec.after.len()));
     }
@@ -173,6 +190,39 @@ fn check_task(run: &Run, index: u32, spec: &TaskSpec) -> Result<(), Refusal> {
         return refuse(format!("asks for {} of resource {:?}", resource.amount, resource.name));
     }
     Ok(())
+}
+
+/// There is room for the rules of retries that no task of the run has had so far.
+fn check_rules(run: &Run, tasks: &[TaskSpec]) -> Result<(), Refusal> {
+    let mut new: Vec<&RetryRules> = Vec::new();
+    for rules in tasks.iter().filter_map(|spec| spec.retry_rules.as_ref()) {
+        if new.contains(&rules) || run.rules.contains(rules) {
+            continue;
+        }
+        new.push(rules);
+        if run.rules.len() + new.len() > RETRY_RULES_MAX {
+            let id = run.id();
+            return Err(Refusal::Invalid(format!(
+                "the tasks of run {id:?} have more than {RETRY_RULES_MAX} different rules of retries"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Somebody mends a quarantined test, by some day.
+fn check_quarantine(spec: &TaskSpec) -> Result<(), String> {
+    let Some(quarantine) = &spec.quarantine else { return Ok(()) };
+    if quarantine.owner.is_empty() || quarantine.until.is_empty() {
+        return Err("is quarantined without an owner and a last day".into());
+    }
+    let longest = [&quarantine.owner, &quarantine.until, &quarantine.reason].map(String::len).into_iter().max();
+    match longest {
+        Some(bytes) if bytes > QUARANTINE_TEXT_BYTES_MAX => {
+            Err(format!("has {bytes} bytes of text in its quarantine, {QUARANTINE_TEXT_BYTES_MAX} at most"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A task is executed by the run's runner, which knows it as its item, or is a command.

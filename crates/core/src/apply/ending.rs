@@ -6,6 +6,7 @@ use muster_proto::v1::{Attempt, AttemptReport, CancelMode, CancelReason, Outcome
 
 use super::Context;
 use super::suspects::result_of;
+use crate::LogPosition;
 use crate::effect::Effect;
 use crate::history::{self, Recorded};
 use crate::limits::RUN_KEPT_OUTPUT_BYTES_MAX;
@@ -58,7 +59,8 @@ impl State {
         }
         self.test_failed(at, outcome);
         let outcome = self.weigh(context, at, &worker, outcome);
-        let next = self.decide(at, &worker, outcome, cancelled);
+        let next = self.decide(context.at, at, &worker, outcome, cancelled);
+        let next = self.within_share(context, at, outcome, next);
         self.test_retries(at, outcome, &next);
         match next {
             Next::End(result) => {
@@ -74,6 +76,7 @@ impl State {
             }
             Next::Again { backoff_ms, front } => {
                 self.forget_probe(at, &worker);
+                self.prefer_another(at, backoff_ms);
                 self.requeue(at, if planted::is(Bug::SkipBackoff) { 0 } else { backoff_ms }, front);
                 if outcome != Outcome::Returned {
                     context.effects.push(Effect::Retried { task: at, attempt: number });
@@ -83,7 +86,7 @@ impl State {
         self.end_run_if_done(context, at.run);
     }
 
-    fn decide(&self, at: TaskRef, worker: &Arc<str>, outcome: Outcome, cancelled: bool) -> Next {
+    fn decide(&self, entry: LogPosition, at: TaskRef, worker: &Arc<str>, outcome: Outcome, cancelled: bool) -> Next {
         let run = self.run(at.run).expect("the caller found it");
         let task = run.task(at.index).expect("the caller found it");
         let suspicion = run.suspicion(at.index);
@@ -93,8 +96,9 @@ impl State {
             has_witness: suspicion.is_some() && task.fit().is_some_and(|fit| self.has_witness(fit)),
             in_doubt: suspicion.is_none() && self.is_in_doubt(at, worker, outcome),
             retry_refused: self.refuses_retry(at, outcome),
+            chance: retry::chance(at, task.granted, entry),
         };
-        retry::decide(task, outcome, run.options(), &standpoint)
+        retry::decide(task, outcome, &run.retry_policy(at.index), &standpoint)
     }
 
     /// Takes the lease from the task and from its session; the task is pending after it. Gives the attempt's number
@@ -168,6 +172,9 @@ impl State {
         assert!(matches!(task.phase, Phase::Pending { .. }), "only a pending task gets a result");
         self.index.dequeue(at, task);
         self.index.waiting.remove(&(at.run, index));
+        self.prefer_none(at);
+        let run = self.stored.runs.get(&at.run).expect("the caller found it");
+        let task = run.task(index).expect("the caller found it");
         if !matches!(result, TaskResult::Cancelled | TaskResult::Infra) {
             let passed = task.attempts.last().and_then(|attempt| attempt.report.as_ref());
             let duration_us =
@@ -177,13 +184,16 @@ impl State {
             let recorded = Recorded { at, result, duration_us, now, log_index };
             self.stored.history.record(key, &recorded);
         }
-        let expected_us = task.expected_us;
+        let (expected_us, quarantined) = (task.expected_us, task.quarantined);
         self.task_mut(at).expect("the caller found it").phase = Phase::Ended(result);
         self.group_shrinks(at);
         let run = self.run_mut(at.run).expect("the caller found it");
         run.ledger.pending -= 1;
         if !(planted::is(Bug::MiscountLedger) && result == TaskResult::Infra) {
             *run.ledger.count_mut(result) += 1;
+        }
+        if quarantined || planted::is(Bug::ForgiveAll) && run.ledger.quarantined.is_some() {
+            *run.ledger.quarantined.get_or_insert_default().count_mut(result) += 1;
         }
         run.finished.push(index);
         run.expect_no_more(expected_us);
@@ -207,7 +217,7 @@ impl State {
     fn stop_after_failures(&mut self, context: &mut Context, key: u64) {
         let run = self.run(key).expect("the caller found it");
         let max_fail = u64::from(run.options.max_fail);
-        if max_fail > 0 && run.cancel.is_none() && run.ledger.failures() >= max_fail {
+        if max_fail > 0 && run.cancel.is_none() && run.ledger.failures_that_count() >= max_fail {
             self.cancel(context, key, CancelReason::MaxFail, CancelMode::FinishRunning);
         }
     }

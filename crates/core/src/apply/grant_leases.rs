@@ -53,6 +53,7 @@ impl State {
         let before = task.attempts.last().filter(|last| last.number == task.granted).map(outcome_of);
         let repeats = before.is_some_and(|outcome| matches!(outcome, Outcome::Lost | Outcome::Preempted));
         self.index.dequeue(at, task);
+        self.prefer_none(at);
         let task = self.task_mut(at).expect("the caller found it");
         task.phase = Phase::Leased(Lease { token, session });
         task.granted = attempt;

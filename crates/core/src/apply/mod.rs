@@ -1,6 +1,7 @@
 //! Applying log entries: the match over the commands and the passing of log time. One file for each command;
 //! what several of them share (ending an attempt, recording a result, ending a run) is in [`ending`], what attempts say of
-//! workers in [`circuits`], and failures that are not final yet in [`suspects`].
+//! workers in [`circuits`], failures that are not final yet in [`suspects`], how many are repeated in [`retry_share`], and where in
+//! [`preferences`].
 
 mod add_tasks;
 mod archive_run;
@@ -12,8 +13,10 @@ mod expire_leases;
 mod finish_attempts;
 mod grant_leases;
 mod open_run;
+mod preferences;
 mod quarantine_worker;
 mod register_worker;
+mod retry_share;
 mod seal_run;
 mod suspects;
 mod test_circuits;
@@ -55,6 +58,7 @@ impl State {
         while std::mem::take(&mut self.index.settle_due) {
             self.close_above_share(context);
             self.settle_suspects(context);
+            self.settle_preferences();
         }
     }
 
@@ -79,11 +83,12 @@ impl State {
         }
     }
 
-    /// Does what has become due: backoffs end, deadlines pass, what never came of cancelled runs is waited for no
+    /// Does what has become due: backoffs and preferences end, deadlines pass, what never came of cancelled runs is waited for no
     /// more, circuits are half open.
     fn wake(&mut self, context: &mut Context) {
         let now = self.stored.log_time;
         self.wake_circuits(context);
+        self.wake_preferences();
         while let Some((at, (run, index))) = self.index.delayed.first().copied() {
             if at > now {
                 break;

@@ -10,6 +10,7 @@ use super::{Answer, Context};
 use crate::chunked::Chunked;
 use crate::effect::{Refusal, Reply};
 use crate::limits::{RETRIES_MAX, RUN_SUMMARIES_MAX, RUNS_FORGOTTEN_MAX, RUNS_LIVE_MAX};
+use crate::retry_policy;
 use crate::state::index::name_digest;
 use crate::state::names::Names;
 use crate::state::{Run, State};
@@ -54,6 +55,10 @@ impl State {
             suspected: 0,
             confirmed: 0,
             reclassed: 0,
+            retried: 0,
+            retries_refused: 0,
+            rules: Arc::default(),
+            preferences: Arc::default(),
             expected_left_us: 0,
             unknown_left: 0,
         };
@@ -88,6 +93,13 @@ impl State {
         let budgets = [options.retries, options.crash_retries, options.infra_retries];
         if let Some(budget) = budgets.into_iter().find(|budget| *budget > RETRIES_MAX) {
             return Err(Refusal::Invalid(format!("a retry budget of {budget} is above the limit of {RETRIES_MAX}")));
+        }
+        let causes = [&options.retry_on, &options.never_on].into_iter().flatten();
+        let wrong = |what: String| Refusal::Invalid(format!("run {:?} {what}", command.run_id));
+        causes.clone().try_for_each(retry_policy::check_causes).map_err(wrong)?;
+        if options.retry_percent_max > 100 {
+            let percent = options.retry_percent_max;
+            return Err(wrong(format!("may have {percent} % of its tasks repeated, which is more than all")));
         }
         Ok(options.clone())
     }

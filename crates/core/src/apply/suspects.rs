@@ -12,16 +12,21 @@ use crate::State;
 use crate::effect::Effect;
 use crate::limits::FAILURE_THRESHOLD;
 use crate::state::task::outcome_of;
-use crate::state::{Circuit, Fit, Phase, Suspicion};
+use crate::state::{Circuit, Fit, Phase, Suspicion, Task};
 
 impl State {
     /// Whether another worker is to be asked about a failure on this one: nobody else has failed it yet, somebody else
     /// could execute it, and the run still may ask, or the worker's word is worth nothing. A task that is to stay with its
-    /// group is not taken elsewhere.
+    /// group is not taken elsewhere. Of a quarantined test nobody asks: that it fails here and passes there is what it is
+    /// quarantined for, and says nothing of a worker.
     pub(super) fn is_in_doubt(&self, at: TaskRef, worker: &Arc<str>, outcome: Outcome) -> bool {
         let run = self.run(at.run).expect("the caller found it");
         let task = run.task(at.index).expect("the caller found it");
-        if !outcome.is_failure() || run.cancel().is_some() || (run.options().groups_pinned && task.group() > 0) {
+        if !outcome.is_failure()
+            || task.quarantined
+            || run.cancel().is_some()
+            || (run.options().groups_pinned && task.group() > 0)
+        {
             return false;
         }
         let asks = run.options().confirm_failures() == ConfirmFailures::Auto;
@@ -72,6 +77,9 @@ impl State {
     /// A worker has passed a test. That speaks against those on which it failed; and if one of them is known to be sick,
     /// the failure there was not the test's.
     pub(super) fn bear_witness(&mut self, context: &mut Context, at: TaskRef, worker: &Arc<str>) {
+        if self.task(at).is_some_and(Task::quarantined) {
+            return;
+        }
         for other in self.failed_on_others(at, worker) {
             self.vote(context, at, &other, worker);
         }

@@ -67,7 +67,7 @@ pub enum Trust {
 impl Trust {
     /// Whether a lease of a task with this fit may be granted.
     pub fn allows(self, fit: Option<&Fit>) -> bool {
-        let confirms = fit.is_some_and(|fit| fit.elsewhere.is_some());
+        let confirms = fit.is_some_and(|fit| fit.confirms);
         match self {
             Self::Full => true,
             Self::HeldBack => confirms,

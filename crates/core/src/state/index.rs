@@ -27,6 +27,8 @@ pub(crate) struct Index {
     pub(crate) groups: Groups,
     /// Tasks in backoff.
     pub(crate) delayed: BTreeSet<(LogTime, (u64, u32))>,
+    /// When preferences for another worker end.
+    pub(crate) preferences: BTreeSet<(LogTime, (u64, u32))>,
     /// Runs with a deadline, and cancelled ones that wait for the rest of their tasks.
     pub(crate) deadlines: BTreeSet<(LogTime, u64)>,
     /// Number of dependencies that have not passed yet, where there are any.
@@ -200,6 +202,8 @@ impl State {
             for (index, suspicion) in run.suspects.iter() {
                 state.index.suspect(TaskRef::at(run.key, *index), &suspicion.worker, true);
             }
+            let preferences = run.preferences.iter();
+            state.index.preferences.extend(preferences.map(|(index, one)| (one.until, (run.key, *index))));
             state.index_tasks(run);
         }
         for (worker, circuit) in &state.stored.circuits {

@@ -22,7 +22,7 @@ use crate::history::History;
 use crate::time::LogTime;
 pub use circuit::{Circuit, Stand, Trust};
 use index::Index;
-pub use run::{Cancel, Run, Suspicion};
+pub use run::{Cancel, Preference, Run, Suspicion};
 pub use session::Session;
 pub use task::{Fit, Lease, Phase, Task};
 
@@ -167,13 +167,14 @@ impl State {
         self.stored.next_token
     }
 
-    /// Log time, in milliseconds, at which an `advance_time` entry is due because a backoff, a deadline, or the
-    /// time of an open circuit ends.
+    /// Log time, in milliseconds, at which an `advance_time` entry is due because a backoff, a deadline, a
+    /// preference, or the time of an open circuit ends.
     pub fn next_wakeup_ms(&self) -> Option<u64> {
         let delayed = self.index.delayed.first().map(|(at, _)| at.us());
         let deadline = self.index.deadlines.first().map(|(at, _)| at.us());
         let circuit = self.index.circuits_open.first().map(|(at, _)| at.us());
-        [delayed, deadline, circuit].into_iter().flatten().min().map(|us| us.div_ceil(1000))
+        let preference = self.index.preferences.first().map(|(at, _)| at.us());
+        [delayed, deadline, circuit, preference].into_iter().flatten().min().map(|us| us.div_ceil(1000))
     }
 
     pub(crate) fn run_mut(&mut self, key: u64) -> Option<&mut Run> {

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use muster_proto::Bytes;
-use muster_proto::v1::{CancelMode, CancelReason, Ledger, RunOptions, TaskResult, Verdict};
+use muster_proto::v1::{CancelMode, CancelReason, Ledger, RetryRules, RunOptions, TaskResult, Verdict};
 
 use super::task::Task;
 use crate::chunked::Chunked;
-use crate::limits::{CONFIRMATIONS_MIN, CONFIRMATIONS_PERCENT};
+use crate::limits::{CONFIRMATIONS_MIN, CONFIRMATIONS_PERCENT, RETRIED_PERCENT, RETRIED_TASKS_MIN};
+use crate::retry_policy::RetryPolicy;
 use crate::time::LogTime;
 
 /// One request to execute a set of tasks.
@@ -54,6 +55,14 @@ pub struct Run {
     pub(crate) confirmed: u64,
     /// Attempts that were laid to their worker.
     pub(crate) reclassed: u64,
+    /// Tasks that were repeated because they failed.
+    pub(crate) retried: u64,
+    /// Failures that were not repeated because too many tasks had been.
+    pub(crate) retries_refused: u64,
+    /// Rules of retries that its tasks have, each once.
+    pub(crate) rules: Arc<Vec<RetryRules>>,
+    /// Tasks that wait rather for another worker than the one on which they ended badly.
+    pub(crate) preferences: Arc<BTreeMap<u32, Preference>>,
     /// Derived: expected time of the tasks without a result.
     pub(crate) expected_left_us: u64,
     /// Derived: tasks without a result and without an expectation.
@@ -78,7 +87,29 @@ pub struct Suspicion {
     pub result: TaskResult,
 }
 
+/// Another worker than this one is preferred for a task that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preference {
+    /// Where the task ended badly.
+    pub worker: Arc<str>,
+    /// From then on any worker will do.
+    pub until: LogTime,
+}
+
 impl Run {
+    /// Which worker a task should rather not have.
+    pub fn preference(&self, index: u32) -> Option<&Preference> {
+        self.preferences.get(&index)
+    }
+
+    pub(crate) fn prefer(&mut self, index: u32, preference: Preference) {
+        Arc::make_mut(&mut self.preferences).insert(index, preference);
+    }
+
+    pub(crate) fn prefer_no_more(&mut self, index: u32) -> Option<Preference> {
+        Arc::make_mut(&mut self.preferences).remove(&index)
+    }
+
     /// What is suspected of a task.
     pub fn suspicion(&self, index: u32) -> Option<&Suspicion> {
         self.suspects.get(&index)
@@ -93,6 +124,42 @@ impl Run {
     pub fn confirmations_left(&self) -> u64 {
         let share = self.ledger.selected * CONFIRMATIONS_PERCENT / 100;
         share.max(CONFIRMATIONS_MIN).saturating_sub(self.suspected)
+    }
+
+    /// Tasks that may still be repeated because they fail.
+    pub fn retries_left(&self) -> u64 {
+        let percent = match self.options.retry_percent_max {
+            0 => RETRIED_PERCENT,
+            percent => percent,
+        };
+        let share = self.ledger.selected * u64::from(percent) / 100;
+        share.max(RETRIED_TASKS_MIN).saturating_sub(self.retried)
+    }
+
+    /// Tasks that were repeated because they failed.
+    pub fn retried(&self) -> u64 {
+        self.retried
+    }
+
+    /// A task's own rules of retries.
+    pub fn retry_rules(&self, index: u32) -> Option<&RetryRules> {
+        let number = usize::from(self.task(index)?.retry_rules);
+        number.checked_sub(1).and_then(|at| self.rules.get(at))
+    }
+
+    /// What a task is repeated for.
+    pub fn retry_policy(&self, index: u32) -> RetryPolicy<'_> {
+        RetryPolicy::of(&self.options, self.retry_rules(index))
+    }
+
+    /// The number of rules, the same for equal ones; there must be room for them.
+    pub(crate) fn number_of(&mut self, rules: &RetryRules) -> u8 {
+        let known = self.rules.iter().position(|known| known == rules);
+        let at = known.unwrap_or_else(|| {
+            Arc::make_mut(&mut self.rules).push(rules.clone());
+            self.rules.len() - 1
+        });
+        u8::try_from(at + 1).expect("bounded by RETRY_RULES_MAX")
     }
 
     /// Where a task that is not leased and has no result is counted.

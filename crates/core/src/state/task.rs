@@ -12,7 +12,7 @@ use crate::time::LogTime;
 #[derive(Clone, Debug)]
 pub struct Task {
     pub(crate) name: Box<str>,
-    /// The encoded specification, without its name and group, and without its item if that is the name.
+    /// The encoded specification, without its name, group and rules of retries, and without its item if that is the name.
     pub(crate) spec: Box<[u8]>,
     pub(crate) item_is_name: bool,
     pub(crate) group: u32,
@@ -23,12 +23,21 @@ pub struct Task {
     pub(crate) phase: Phase,
     /// Goes before all others of its priority: it was taken back or handed back.
     pub(crate) front: bool,
+    /// Its failures do not make the verdict failed, and speak against nobody.
+    pub(crate) quarantined: bool,
+    /// Number of its own rules of retries in the run's, from 1; 0 = none. So that they cost no room in each task.
+    pub(crate) retry_rules: u8,
+    /// It is one of those that were repeated because they failed.
+    pub(crate) retried: bool,
     /// Leases granted so far.
     pub(crate) granted: u32,
     /// Leases handed back unstarted.
     pub(crate) returned: u32,
     pub(crate) attempts: Vec<Attempt>,
 }
+
+// A million of them are in memory. What most tasks have not is kept elsewhere.
+const _: () = assert!(size_of::<Task>() <= 136);
 
 /// Where a task stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +69,10 @@ pub struct Fit {
     pub needs: Vec<(String, String)>,
     /// Resources held while leased, sorted by name.
     pub resources: Vec<(String, u64)>,
-    /// Any worker but the one with this name: it failed there, and another one has to say whether that was its own fault.
+    /// Any worker but the one with this name: it ended badly there.
     pub elsewhere: Option<Arc<str>>,
+    /// It is that other worker's word that is waited for; otherwise another one is only preferred.
+    pub confirms: bool,
 }
 
 impl Fit {
@@ -73,26 +84,39 @@ impl Fit {
             needs: needs.iter().map(|need| (need.key.clone(), need.value.clone())).collect(),
             resources: resources.iter().map(|resource| (resource.name.clone(), resource.amount)).collect(),
             elsewhere: None,
+            confirms: false,
         };
         fit.needs.sort();
         fit.resources.sort();
         Some(Arc::new(fit))
     }
 
-    /// The same on any other worker than that.
+    /// The same on any other worker than that, whose failure it is to confirm.
     pub(crate) fn but_not_on(fit: Option<&Self>, worker: &Arc<str>) -> Self {
+        Self { confirms: true, ..Self::rather_not_on(fit, worker) }
+    }
+
+    /// The same on any other worker than that, as long as there is one.
+    pub(crate) fn rather_not_on(fit: Option<&Self>, worker: &Arc<str>) -> Self {
         Self { elsewhere: Some(Arc::clone(worker)), ..fit.cloned().unwrap_or_default() }
+    }
+
+    /// Another worker is preferred, and not more.
+    pub(crate) fn is_preference(&self) -> bool {
+        self.elsewhere.is_some() && !self.confirms
     }
 
     /// The same on any worker.
     fn anywhere(&self) -> Option<Arc<Self>> {
-        let fit = Self { elsewhere: None, ..self.clone() };
+        let fit = Self { elsewhere: None, confirms: false, ..self.clone() };
         (!fit.needs.is_empty() || !fit.resources.is_empty()).then(|| Arc::new(fit))
     }
 }
 
 impl Task {
+    /// The rules of retries are the run's to keep: the caller has taken them.
     pub(crate) fn new(mut spec: TaskSpec, expected_us: u64) -> Self {
+        debug_assert!(spec.retry_rules.is_none());
         let name = std::mem::take(&mut spec.name).into_boxed_str();
         let group = std::mem::take(&mut spec.group);
         let item_is_name = spec.item == *name;
@@ -110,6 +134,9 @@ impl Task {
             after: Box::default(),
             phase: Phase::Pending { not_before: LogTime::default() },
             front: false,
+            quarantined: false,
+            retry_rules: 0,
+            retried: false,
             granted: 0,
             returned: 0,
             attempts: Vec::new(),
@@ -123,11 +150,17 @@ impl Task {
         self.priority = spec.priority;
         self.after = spec.after.clone().into_boxed_slice();
         self.fit = Fit::of(&spec.needs, &spec.resources);
+        self.quarantined = spec.quarantine.is_some();
     }
 
     /// Only another worker than this one may have it.
     pub(crate) fn goes_elsewhere(&mut self, worker: &Arc<str>) {
         self.fit = Some(Arc::new(Fit::but_not_on(self.fit(), worker)));
+    }
+
+    /// Another worker than this one is preferred.
+    pub(crate) fn goes_rather_elsewhere(&mut self, worker: &Arc<str>) {
+        self.fit = Some(Arc::new(Fit::rather_not_on(self.fit(), worker)));
     }
 
     /// Any worker that fits may have it again.
@@ -176,6 +209,11 @@ impl Task {
         self.returned
     }
 
+    /// It runs and is counted, and does not make the verdict failed.
+    pub fn quarantined(&self) -> bool {
+        self.quarantined
+    }
+
     /// Indices of the tasks that must have passed before.
     pub fn after(&self) -> &[u32] {
         &self.after
@@ -186,7 +224,7 @@ impl Task {
         self.fit.as_deref()
     }
 
-    /// The specification as it was added.
+    /// The specification as it was added, but for its rules of retries ([`super::Run::retry_rules`]).
     pub fn spec(&self) -> TaskSpec {
         let mut spec = TaskSpec::decode(self.spec.as_ref()).expect("was encoded by Task::new or checked on restore");
         spec.name = self.name.to_string();

@@ -268,7 +268,12 @@ impl Machine {
 
 fn spec(index: u32, draft: &Draft) -> TaskSpec {
     let (name, priority, group) = (format!("t{index}"), draft.priority, draft.group);
-    let mut spec = TaskSpec { name, priority, group, ..TaskSpec::default() };
+    let known = || Quarantine { owner: "a".into(), until: "2999-12-31".into(), ..Quarantine::default() };
+    let quarantine = (index % 5 == 3).then(known);
+    let never_on = RetryCauses { classes: vec![RetryClass::Timeout.into()], ..RetryCauses::default() };
+    let rules = RetryRules { retries: Some(index % 3), never_on: Some(never_on), ..RetryRules::default() };
+    let retry_rules = (index % 4 == 2).then_some(rules);
+    let mut spec = TaskSpec { name, priority, group, quarantine, retry_rules, ..TaskSpec::default() };
     if index > 0 {
         spec.after = draft.after.iter().map(|before| before.index(index as usize) as u32).collect();
         spec.after.sort_unstable();

@@ -1,8 +1,6 @@
 //! `muster.toml`: its tables `[adapters.NAME]`. Whatever is not known is an error, so that nothing is passed over that
 //! somebody has meant.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,14 +9,13 @@ use toml::{Table, Value};
 
 use super::{Adapter, ConfigError, Dialect, Parse, template};
 use crate::Framework;
+use crate::config::{self, kind};
 use crate::limits::{
     ADAPTER_BATCH_DEFAULT, ADAPTER_BATCH_ITEMS_MAX, ADAPTER_COMMAND_BYTES_MAX, ADAPTER_NAME_BYTES_MAX, ADAPTERS_MAX,
-    CONFIG_FILE_BYTES_MAX, LIST_ANSWER_MAX,
+    LIST_ANSWER_MAX,
 };
 use crate::naming::printable;
 
-/// Tables of the file; the second is [`crate::workspace`]'s.
-const TABLES: [&str; 2] = ["adapters", "workspace"];
 const KEYS: [&str; 9] = ["batch", "cwd", "detect", "env", "list", "parse", "results", "run", "timeout"];
 
 /// The adapters of a `muster.toml`. An empty file has none, and so has one that is not there.
@@ -26,23 +23,7 @@ const KEYS: [&str; 9] = ["batch", "cwd", "detect", "env", "list", "parse", "resu
 /// # Errors
 /// See [`ConfigError`].
 pub fn read(path: &Path) -> Result<Vec<Adapter>, ConfigError> {
-    text(path)?.map_or_else(|| Ok(Vec::new()), |text| parse(path, &text))
-}
-
-/// The text of the file; `None` when it is not there.
-pub(crate) fn text(path: &Path) -> Result<Option<String>, ConfigError> {
-    let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
-    let file = match File::open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(unreadable)?,
-    };
-    let mut bytes = Vec::new();
-    file.take(CONFIG_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > CONFIG_FILE_BYTES_MAX {
-        return Err(ConfigError::TooLarge { path: path.to_owned() });
-    }
-    let not_toml = |problem: String| ConfigError::NotToml { path: path.to_owned(), problem };
-    String::from_utf8(bytes).map(Some).map_err(|error| not_toml(error.to_string()))
+    config::read(path)?.map_or_else(|| Ok(Vec::new()), |table| adapters(path, &table))
 }
 
 /// The adapters of such a text; `path` says where it stands, and is absolute.
@@ -50,11 +31,10 @@ pub(crate) fn text(path: &Path) -> Result<Option<String>, ConfigError> {
 /// # Errors
 /// See [`ConfigError`].
 pub fn parse(path: &Path, text: &str) -> Result<Vec<Adapter>, ConfigError> {
-    let not_toml = |error: toml::de::Error| ConfigError::NotToml { path: path.to_owned(), problem: error.to_string() };
-    let table: Table = text.parse().map_err(not_toml)?;
-    if let Some(name) = table.keys().find(|name| !TABLES.contains(&name.as_str())) {
-        return Err(ConfigError::Unknown { path: path.to_owned(), name: printable(name.as_bytes()) });
-    }
+    adapters(path, &config::parse(path, text)?)
+}
+
+fn adapters(path: &Path, table: &Table) -> Result<Vec<Adapter>, ConfigError> {
     let Some(adapters) = table.get("adapters") else { return Ok(Vec::new()) };
     let Some(adapters) = adapters.as_table() else {
         return Err(ConfigError::Unknown { path: path.to_owned(), name: "adapters, which is no table".into() });
@@ -254,12 +234,6 @@ impl<'a> Section<'a> {
 
 fn checked(glob: &str) -> Result<(), String> {
     Glob::new(glob).map(drop).map_err(|error| error.kind().to_string())
-}
-
-/// What a value is, for people.
-fn kind(value: &Value) -> String {
-    let article = if matches!(value, Value::Array(_) | Value::Integer(_)) { "an" } else { "a" };
-    format!("{article} {}", value.type_str())
 }
 
 #[cfg(test)]

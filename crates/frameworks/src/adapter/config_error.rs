@@ -31,13 +31,27 @@ pub enum ConfigError {
         /// What the parser says.
         problem: String,
     },
-    /// Something else than tables of adapters.
-    #[error("{}: `{name}` is not known: {CONFIG} has [adapters.NAME] and [workspace]", .path.display())]
+    /// A table that is not known, or one that is something else than it should be.
+    #[error("{}: `{name}` is not known: {CONFIG} has [adapters.NAME], [[override]], [[quarantine]] and [workspace]", .path.display())]
     Unknown {
         /// The file.
         path: PathBuf,
         /// What stands there.
         name: String,
+    },
+    /// A key of an entry of a list.
+    #[error("{}: entry {number} of [[{list}]]: `{key}` {problem}", .path.display())]
+    Entry {
+        /// The file.
+        path: PathBuf,
+        /// The list.
+        list: &'static str,
+        /// Which entry, from 1.
+        number: usize,
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
     },
     /// A key of the table about workspaces.
     #[error("{}: workspace.{key}: {problem}", .path.display())]

@@ -1,18 +1,19 @@
 //! Rule 19, `ledger_closes`: selected = sum of results + pending + leased, at every index; and the equation holds what
 //! was really recorded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use muster_core::State;
 use muster_proto::v1::{Ledger, TaskRef, TaskResult};
 
 use super::suspects::Suspects;
-use super::{Checker, Verdict, key};
+use super::{Checker, TaskKey, Verdict, key};
 use crate::fact::{Fact, Moment};
 
 #[derive(Default)]
 pub(super) struct LedgerCloses {
     ledgers: BTreeMap<u64, Ledger>,
+    quarantined: BTreeSet<TaskKey>,
     suspects: Suspects,
 }
 
@@ -54,10 +55,14 @@ impl Checker for LedgerCloses {
         self.suspects.see(fact);
         let is: Place = if self.suspects.accuser(key(task)).is_some() { suspect } else { pending };
         match *fact {
-            Fact::TaskAdded { .. } => {
+            Fact::TaskAdded { spec, .. } => {
                 let ledger = self.of(task);
                 ledger.selected += 1;
                 ledger.pending += 1;
+                if spec.quarantine.is_some() {
+                    ledger.quarantined.get_or_insert_default().selected += 1;
+                    self.quarantined.insert(key(task));
+                }
                 Ok(())
             }
             Fact::Granted { .. } => self.moved(task, was, leased),
@@ -69,6 +74,10 @@ impl Checker for LedgerCloses {
                 let ledger = self.of(task);
                 ledger.pending -= 1;
                 *ledger.count_mut(result) += 1;
+                if self.quarantined.contains(&key(task)) {
+                    let ledger = self.of(task);
+                    *ledger.quarantined.get_or_insert_default().count_mut(result) += 1;
+                }
                 Ok(())
             }
             _ => Ok(()),

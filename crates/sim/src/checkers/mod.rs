@@ -4,6 +4,7 @@
 //! Every fact goes to every checker as it happens. What only a look at the whole state shows is recounted now and
 //! then, at the end, and after every entry in a replay.
 
+mod another_worker;
 mod cancel_wins;
 mod capacity;
 mod expiry_by_log;
@@ -70,6 +71,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<pinned_group_one_worker::PinnedGroupOneWorker>::default(),
         Box::<capacity::Capacity>::default(),
         Box::<retries_bounded::RetriesBounded>::default(),
+        Box::<another_worker::AnotherWorker>::default(),
         Box::<probes_bounded::ProbesBounded>::default(),
         Box::<test_probes::TestProbes>::default(),
         Box::<ledger_closes::LedgerCloses>::default(),

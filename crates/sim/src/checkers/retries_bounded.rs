@@ -1,39 +1,24 @@
 //! Rule 13, `retries_bounded`: each class of failure has its own budget, and no retry comes before the policy's
 //! minimum of backoff has passed, in log time. Beyond the budget there is one lease more, where a failure is suspect:
-//! to another worker than the one on which it failed, and not for more than a share of a run's tasks.
+//! to another worker than the one on which it failed, and not for more than a share of a run's tasks. Which failures are
+//! repeated at all is the run's to say, and the task's; and only a share of a run's tasks is repeated because they failed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_core::limits::{CONFIRMATIONS_MIN, CONFIRMATIONS_PERCENT};
-use muster_proto::v1::{CircuitState, Outcome, RunOptions};
+use muster_core::limits::{CONFIRMATIONS_MIN, CONFIRMATIONS_PERCENT, RETRIED_PERCENT, RETRIED_TASKS_MIN};
+use muster_proto::v1::{CircuitState, Outcome, RetryRules, RunOptions};
 
 use super::suspects::Suspects;
 use super::{Checker, TaskKey, Verdict, key, name};
 use crate::fact::{Fact, Moment};
-
-/// Classes with a budget, in the order of the counters.
-#[derive(Clone, Copy)]
-enum Class {
-    Test,
-    Timeout,
-    Crash,
-    Infra,
-}
-
-fn class_of(outcome: Outcome) -> Option<Class> {
-    match outcome {
-        Outcome::Failed => Some(Class::Test),
-        Outcome::TimedOut => Some(Class::Timeout),
-        Outcome::Crashed => Some(Class::Crash),
-        Outcome::Lost | Outcome::Env => Some(Class::Infra),
-        _ => None,
-    }
-}
+use crate::retrying::{Class, Rules, class_of};
 
 #[derive(Default)]
 struct Task {
     failures: [u32; 4],
     not_before_us: u64,
+    /// Class and token of the last attempt that has a class.
+    last: Option<(Class, u64)>,
 }
 
 #[derive(Default)]
@@ -41,6 +26,12 @@ pub(super) struct RetriesBounded {
     options: BTreeMap<u64, RunOptions>,
     /// Tasks of which an attempt failed.
     tasks: BTreeMap<TaskKey, Task>,
+    /// Rules of the tasks that have some of their own.
+    rules: BTreeMap<TaskKey, RetryRules>,
+    /// Tasks that were repeated because they failed, by run.
+    retried: BTreeMap<u64, BTreeSet<TaskKey>>,
+    /// Runs of which it was told that no more are.
+    spent: BTreeSet<u64>,
     suspects: Suspects,
     /// Tasks added, and failures of trusted workers that were doubted, by run.
     counts: BTreeMap<u64, (u64, u64)>,
@@ -63,15 +54,21 @@ impl Checker for RetriesBounded {
             Fact::RunOpened { run, options, .. } => {
                 self.options.insert(run, options.clone());
             }
-            Fact::TaskAdded { task, .. } => self.counts.entry(task.run).or_default().0 += 1,
-            Fact::AttemptEnded { task, outcome, .. } => {
+            Fact::TaskAdded { task, spec } => {
+                self.counts.entry(task.run).or_default().0 += 1;
+                self.rules.extend(spec.retry_rules.iter().map(|rules| (key(task), rules.clone())));
+            }
+            Fact::AttemptEnded { task, token, outcome, .. } => {
                 if let Some(class) = class_of(outcome) {
-                    self.failed(at, key(task), class);
+                    self.failed(at, key(task), class, token);
                 }
             }
             Fact::Reclassed { task, reported } => self.reclassed(at, key(task), reported),
             Fact::CircuitMoved { worker, state, .. } => self.distrust(0, worker, state != CircuitState::Closed),
             Fact::Quarantined { worker, quarantined } => self.distrust(1, worker, quarantined),
+            Fact::RetriesSpent { run } if !self.spent.insert(run) => {
+                return Err(format!("it is told twice that run key {run} repeats no more tasks"));
+            }
             Fact::Suspected { task } => return self.suspected(key(task)),
             Fact::Granted { task, token, session } => {
                 if accuser.as_deref() == Some(self.suspects.worker(session)) {
@@ -86,21 +83,19 @@ impl Checker for RetriesBounded {
 }
 
 impl RetriesBounded {
-    fn failed(&mut self, at: Moment, task: TaskKey, class: Class) {
+    fn failed(&mut self, at: Moment, task: TaskKey, class: Class, token: u64) {
         let entry = self.tasks.entry(task).or_default();
         entry.failures[class as usize] += 1;
+        entry.last = Some((class, token));
         let Some(options) = self.options.get(&task.0) else { return };
-        let doublings = (entry.failures[class as usize] - 1).min(20);
-        let most_ms = options.retry_backoff_ms_max.max(options.retry_backoff_ms);
-        let backoff_ms = (options.retry_backoff_ms << doublings).min(most_ms);
-        entry.not_before_us = at.log_us + backoff_ms * 1_000;
+        entry.not_before_us = at.log_us + options.retry_backoff_ms * 1_000;
     }
 
     /// It counts as a failure of infrastructure from now on.
     fn reclassed(&mut self, at: Moment, task: TaskKey, reported: Outcome) {
         let (Some(entry), Some(class)) = (self.tasks.get_mut(&task), class_of(reported)) else { return };
         entry.failures[class as usize] -= 1;
-        self.failed(at, task, Class::Infra);
+        self.failed(at, task, Class::Infra, 0);
     }
 
     fn distrust(&mut self, why: usize, worker: &str, distrusted: bool) {
@@ -125,9 +120,32 @@ impl RetriesBounded {
         Ok(())
     }
 
-    fn granted(&self, at: Moment, task: TaskKey, token: u64, suspect: bool) -> Verdict {
+    /// It is one of the run's share, unless that is spent.
+    fn repeated(&mut self, task: TaskKey, token: u64) -> Verdict {
+        let percent = self.options.get(&task.0).map_or(0, |options| options.retry_percent_max);
+        let percent = u64::from(if percent == 0 { RETRIED_PERCENT } else { percent });
+        let (tasks, _) = self.counts.get(&task.0).copied().unwrap_or_default();
+        let most = (tasks * percent / 100).max(RETRIED_TASKS_MIN);
+        let retried = self.retried.entry(task.0).or_default();
+        retried.insert(task);
+        match retried.len() as u64 {
+            count if count > most => {
+                Err(format!("{} got token {token}: {count} tasks are repeated, {most} at most", name(task)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn granted(&mut self, at: Moment, task: TaskKey, token: u64, suspect: bool) -> Verdict {
         let (Some(entry), Some(options)) = (self.tasks.get(&task), self.options.get(&task.0)) else { return Ok(()) };
-        let budgets = [options.retries, options.retries, options.crash_retries, options.infra_retries];
+        let rules = Rules::of(options, self.rules.get(&task));
+        if let Some((class, last)) = entry.last {
+            let forbidden = rules.never(class, last) || !suspect && !rules.repeats(class, last);
+            if forbidden {
+                return Err(format!("{} got token {token} after a {class:?} that is not repeated", name(task)));
+            }
+        }
+        let budgets = rules.budgets;
         for (class, (failed, budget)) in
             ["test", "timeout", "crash", "infra"].iter().zip(entry.failures.iter().zip(budgets))
         {
@@ -143,7 +161,8 @@ impl RetriesBounded {
             let early_us = entry.not_before_us - at.log_us;
             return Err(format!("{} got token {token} {early_us} us before its backoff had passed", name(task)));
         }
-        Ok(())
+        let is_own = entry.last.is_some_and(|(class, _)| class != Class::Infra);
+        if is_own && !suspect { self.repeated(task, token) } else { Ok(()) }
     }
 }
 
@@ -151,7 +170,7 @@ impl RetriesBounded {
 mod tests {
     use super::super::test_kit::{TASK, granted, reported, see};
     use super::*;
-    use muster_proto::v1::{RegisterWorker, TaskRef};
+    use muster_proto::v1::{RegisterWorker, RetryCauses, RetryClass, TaskRef};
 
     fn complains(options: &RunOptions, outcomes: &[Outcome]) -> bool {
         let mut history = vec![Fact::RunOpened { run: 1, id: "r", project: "p", options }];
@@ -201,6 +220,42 @@ mod tests {
     }
 
     #[test]
+    fn a_retry_after_a_failure_that_is_never_repeated_is_noticed() {
+        let causes = |class: RetryClass, exit_codes: &[i32]| {
+            Some(RetryCauses { classes: vec![class.into()], exit_codes: exit_codes.to_vec() })
+        };
+        let options = |retry_on, never_on| RunOptions {
+            retries: 9,
+            infra_retries: 9,
+            retry_on,
+            never_on,
+            ..RunOptions::default()
+        };
+        let crash = causes(RetryClass::Crash, &[]);
+        assert!(complains(&options(crash.clone(), None), &[Outcome::Failed]));
+        assert!(!complains(&options(crash.clone(), None), &[Outcome::Lost]));
+        assert!(complains(&options(None, causes(RetryClass::Infra, &[])), &[Outcome::Lost]));
+        let of_token_1 = crate::retrying::exit_code(1);
+        assert!(complains(&options(None, causes(RetryClass::Crash, &[of_token_1])), &[Outcome::Failed]));
+        assert!(!complains(&options(causes(RetryClass::Crash, &[of_token_1]), None), &[Outcome::Failed]));
+    }
+
+    #[test]
+    fn more_repeated_tasks_than_the_share_of_a_run_are_noticed() {
+        let options = RunOptions { retries: 1, ..RunOptions::default() };
+        let repeats = |tasks: u64| {
+            let mut history = vec![Fact::RunOpened { run: 1, id: "r", project: "p", options: &options }];
+            for index in 0..tasks {
+                let (task, how) = (TaskRef::at(1, index as u32), crate::fact::How::Reported);
+                let ended = Fact::AttemptEnded { task, token: index, session: 1, outcome: Outcome::Failed, how };
+                history.extend([ended, Fact::Granted { task, token: 1_000 + index, session: 1 }]);
+            }
+            see(&mut RetriesBounded::default(), &history)
+        };
+        assert!(repeats(RETRIED_TASKS_MIN).is_ok() && repeats(RETRIED_TASKS_MIN + 1).is_err());
+    }
+
+    #[test]
     fn a_retry_before_its_backoff_is_noticed() {
         let options = |backoff_ms| RunOptions {
             retries: 9,
@@ -210,6 +265,5 @@ mod tests {
         };
         assert!(!complains(&options(1_000), &[Outcome::Failed]), "the next fact is one second later");
         assert!(complains(&options(1_001), &[Outcome::Failed]));
-        assert!(complains(&options(600), &[Outcome::Failed, Outcome::Failed]), "the second one doubles");
     }
 }

@@ -10,6 +10,7 @@ use muster_proto::v1::{AttemptReport, Lease, Outcome};
 use super::{Event, World};
 use crate::fact::Fact;
 use crate::limits::{KEEPER_LATE_MS_MAX, MS};
+use crate::retrying;
 use crate::workload;
 
 /// An attempt that is executed.
@@ -257,7 +258,7 @@ fn report_of(lease: &Lease, outcome: Outcome, wall_us: u64, wall_ms: u64) -> Att
         token: lease.token,
         wall_us,
         started_wall_ms: wall_ms.saturating_sub(wall_us / MS),
-        exit_code: if outcome == Outcome::Passed { 0 } else { 1 },
+        exit_code: if outcome == Outcome::Passed { 0 } else { retrying::exit_code(lease.token) },
         ..AttemptReport::default()
     };
     if outcome != Outcome::Passed {

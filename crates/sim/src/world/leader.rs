@@ -287,6 +287,7 @@ impl World {
                 | Effect::Suspected { .. }
                 | Effect::Reclassed { .. }
                 | Effect::CircuitMoved { .. }
+                | Effect::RetriesSpent { .. }
                 | Effect::Cancelling { .. } => {}
             }
         }

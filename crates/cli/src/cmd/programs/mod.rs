@@ -5,7 +5,7 @@ mod cargo;
 mod go;
 pub(super) mod growing;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -190,14 +190,26 @@ fn failed(error: &dyn std::fmt::Display) -> Failure {
     Failure::collect(error.to_string())
 }
 
-/// The tasks of an earlier run that are still there, and the names of the others.
+/// The tasks of an earlier run that are still there, with what held for them, and the names of the others.
 pub(super) fn still_there(tasks: Vec<TaskSpec>, now: Vec<TaskSpec>) -> (Vec<TaskSpec>, Vec<String>) {
-    let wanted: BTreeSet<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
+    let wanted: BTreeMap<&str, &TaskSpec> = tasks.iter().map(|task| (task.name.as_str(), task)).collect();
     let names: BTreeSet<String> = now.iter().map(|task| task.name.clone()).collect();
     let gone = tasks.iter().filter(|task| !names.contains(&task.name));
     let gone = gone.map(|task| sanitise::line(&task.name).into_owned()).collect();
-    let there = now.into_iter().filter(|task| wanted.contains(task.name.as_str())).collect();
-    (there, gone)
+    let there = now.into_iter().filter_map(|task| {
+        let before = wanted.get(task.name.as_str())?;
+        let (needs, resources, retry_rules) =
+            (before.needs.clone(), before.resources.clone(), before.retry_rules.clone());
+        Some(TaskSpec {
+            timeout_ms: before.timeout_ms,
+            priority: before.priority,
+            needs,
+            resources,
+            retry_rules,
+            ..task
+        })
+    });
+    (there.collect(), gone)
 }
 
 /// What a run of a framework has instead of the options of a run of commands.
@@ -230,5 +242,7 @@ mod tests {
         let (there, gone) =
             still_there(vec![task("a", "old"), task("b", "old")], vec![task("a", "new"), task("c", "new")]);
         assert_eq!((there, gone), (vec![task("a", "new")], vec!["b".to_owned()]));
+        let ruled = |item: &str| TaskSpec { timeout_ms: 7, priority: 1, ..task("a", item) };
+        assert_eq!(still_there(vec![ruled("old")], vec![task("a", "new")]).0, [ruled("new")]);
     }
 }

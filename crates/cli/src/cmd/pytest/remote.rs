@@ -114,6 +114,8 @@ fn options_of(options: &RunOptions) -> RunOptions {
     RunOptions {
         // The suite is at fault when it cannot be loaded.
         retries: 0,
+        retry_on: None,
+        never_on: None,
         timeout_ms: 0,
         max_fail: 0,
         flaky_fails: false,

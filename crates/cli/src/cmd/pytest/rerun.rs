@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use muster_frameworks::pytest::listing::Listing;
 use muster_proto::v1::{OpenRun, TaskSpec};
 
-use super::super::Context;
 use super::super::follow::Follow;
 use super::super::resolve::some;
 use super::super::submit::{Submission, submit};
+use super::super::{Context, test_rules};
 use super::collect::collect;
 use super::remote::collect_on_worker;
 use super::run::{context_of, is_listed_on_worker, junit_here};
@@ -63,7 +63,9 @@ async fn prepare(
         plan.carry_out(&follow.session, &mut options, Vec::new()).await?;
     }
     open.options = Some(options);
-    let (tasks, missing) = still_there(tasks, listing);
+    let (mut tasks, missing) = still_there(tasks, listing);
+    let mut rules = test_rules::read(&follow.context.place)?;
+    rules.quarantine(&mut tasks);
     let gone = missing.len();
     let names = some(missing.into_iter());
     if tasks.is_empty() {
@@ -77,7 +79,7 @@ async fn prepare(
         follow.reporting.spoil(INCOMPLETE, line);
     }
     let headline = format!("{headline} · {}", verdict::collected(&collected, &done));
-    Ok(Submission { open, tasks, headline, fresh: true })
+    Ok(Submission { open, tasks, headline, rules, fresh: true })
 }
 
 /// The tasks whose tests are in the listing, and the names of the others.

@@ -4,12 +4,13 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use muster_frameworks::config::rules::TestRules;
 use muster_frameworks::pytest::listing::Header;
 use muster_frameworks::pytest::{self, GroupBy};
 use muster_proto::v1::{OpenRun, RunContext, RunOptions, RunSummary, TaskSpec, Verdict};
 
 use super::super::follow::Follow;
-use super::super::run::refuse_another;
+use super::super::run::{refuse_another, specs_of};
 use super::super::submit::{Submission, client_name, new_run_id, submit};
 use super::super::{Context, attach, selection};
 use super::collect::collect;
@@ -33,9 +34,11 @@ struct Asked {
     needs: Vec<Need>,
     /// How its files get to the workers.
     plan: Plan,
+    /// What the project says of tests by their names.
+    rules: TestRules,
 }
 
-pub(crate) async fn run(context: &Context, args: &RunArgs, plan: Plan) -> CommandResult {
+pub(crate) async fn run(context: &Context, args: &RunArgs, plan: Plan, rules: TestRules) -> CommandResult {
     let found = suite::find(args, &context.place)?;
     let options = suite::options(args, &context.place, &found);
     let run_id = args.run_id.clone().unwrap_or_else(new_run_id);
@@ -48,9 +51,9 @@ pub(crate) async fn run(context: &Context, args: &RunArgs, plan: Plan) -> Comman
     };
     let mut follow = Follow::begin(context, &args.hosting, &args.reports, &run_id, held.is_none())?;
     let called = found.interpreter.as_ref().map(|interpreter| suite::called(interpreter, &context.place.root));
-    let asked =
-        Asked { called, options, group_by: args.pytest.group_by.into(), held, needs: args.policy.needs.clone(), plan };
-    match prepare(&mut follow, asked).await {
+    let (group_by, needs) = (args.pytest.group_by.into(), args.policy.needs.clone());
+    let asked = Asked { called, options, group_by, held, needs, plan, rules };
+    match Box::pin(prepare(&mut follow, asked)).await {
         Ok(submission) => submit(follow, submission).await,
         Err(failure) => {
             follow.leave().await;
@@ -83,7 +86,7 @@ fn refuse_other_options(held: &RunSummary, asked: &RunOptions) -> Result<(), Fai
 
 /// Hosts or joins, lists, and makes a run of the list.
 async fn prepare(follow: &mut Follow<'_>, asked: Asked) -> Result<Submission, Failure> {
-    let Asked { called, mut options, group_by, held, needs, plan } = asked;
+    let Asked { called, mut options, group_by, held, needs, plan, mut rules } = asked;
     follow.session.client().await?;
     // A run that goes on keeps the environment that it was opened with.
     let env = held.as_ref().and_then(|run| run.options.as_ref()).map(|options| options.env.clone());
@@ -112,6 +115,7 @@ async fn prepare(follow: &mut Follow<'_>, asked: Asked) -> Result<Submission, Fa
     options.groups_pinned = group_by.is_pinned();
     let mut tasks = pytest::tasks(&listing.items, group_by).map_err(|error| Failure::collect(error.to_string()))?;
     Need::apply(&needs, &mut tasks);
+    rules.apply(&mut tasks);
     if held.is_none() && !is_listed_on_worker(&options) {
         plan.carry_out(&follow.session, &mut options, Vec::new()).await?;
     }
@@ -124,11 +128,12 @@ async fn prepare(follow: &mut Follow<'_>, asked: Asked) -> Result<Submission, Fa
     let mut open = OpenRun { run_id, client: client_name(), project: place.project.clone(), options: Some(options) };
     let fresh = held.is_none();
     if let Some(held) = held {
-        refuse_another(&mut Reader::open(place).await?, &held, &open, &tasks).await?;
+        let specs = specs_of(&mut Reader::open(place).await?, &held).await?;
+        refuse_another(&held, &open, &mut tasks, &specs)?;
         open = OpenRun { client: held.client, project: held.project, options: held.options, ..open };
         headline = format!("goes on · {headline}");
     }
-    Ok(Submission { open, tasks, headline, fresh })
+    Ok(Submission { open, tasks, headline, rules, fresh })
 }
 
 /// Where its tests are listed.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use muster_frameworks::pytest::names;
-use muster_proto::v1::{Attempt, AttemptReport, Outcome, TaskResult, TaskRow};
+use muster_proto::v1::{Attempt, AttemptReport, Outcome, Quarantine, TaskResult, TaskRow};
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestRerun};
 
 use super::xml;
@@ -37,12 +37,34 @@ pub(super) fn add_detail(case: &mut TestCase, report: &AttemptReport) {
     }
 }
 
+/// A failure that does not make the verdict failed is none for those who read the file either: the test stands as skipped,
+/// with what came of it.
+pub(super) fn forgive(case: &mut TestCase, row: &TaskRow) {
+    let Some(quarantine) = row.quarantine.as_ref().filter(|_| row.result().is_failure()) else { return };
+    let TestCaseStatus::NonSuccess { message, description, .. } = &case.status else { return };
+    let Quarantine { owner, until, reason } = quarantine;
+    let why = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+    let said = message.as_ref().map_or(String::new(), |message| format!(", {}", message.as_str()));
+    let mut status = TestCaseStatus::skipped();
+    status.set_type("quarantined");
+    let text = format!("quarantined by {owner} until {until}{why}: {}{said}", row.result().word());
+    status.set_message(xml(&sanitise::line(&text)));
+    if let Some(description) = description {
+        status.set_description(description.as_str());
+    }
+    case.status = status;
+}
+
 /// What muster knows beyond what the format has a place for.
 pub(super) fn add_properties(case: &mut TestCase, row: &TaskRow) {
     let last = row.attempts.last();
     case.add_property(("muster.index", row.index.to_string().as_str()));
     case.add_property(("muster.result", row.result().word()));
     case.add_property(("muster.attempts", row.attempts.len().to_string().as_str()));
+    if let Some(Quarantine { owner, until, .. }) = &row.quarantine {
+        let text = sanitise::line(&format!("{owner}, until {until}")).into_owned();
+        case.add_property(("muster.quarantined", xml(&text).as_str()));
+    }
     if let Some(last) = last {
         case.add_property(("muster.worker", xml(&last.worker).as_str()));
         let outcome = last.report.as_ref().map_or(Outcome::Unspecified, AttemptReport::outcome);
