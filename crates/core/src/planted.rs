@@ -50,10 +50,20 @@ pub enum Bug {
     ForgetCircuits,
     /// A test that fails again and again is retried nevertheless.
     RetryOpenTest,
+    /// A lock that somebody holds is given to somebody else.
+    IgnoreLocks,
+    /// Others are leased to a worker that a task has for itself.
+    ShareExclusive,
+    /// Nothing is kept for what waits for locks, or for a worker for itself.
+    KeepNothing,
+    /// Tenants share alike, whatever their weights.
+    IgnoreWeights,
+    /// A run of low priority waits as long as there are others.
+    NeverAge,
 }
 
 /// Every planted bug.
-pub const ALL: [Bug; 23] = [
+pub const ALL: [Bug; 28] = [
     Bug::SkipFencing,
     Bug::RetryOffByOne,
     Bug::GrantAfterCancel,
@@ -77,6 +87,11 @@ pub const ALL: [Bug; 23] = [
     Bug::ConfirmOnSame,
     Bug::ForgetCircuits,
     Bug::RetryOpenTest,
+    Bug::IgnoreLocks,
+    Bug::ShareExclusive,
+    Bug::KeepNothing,
+    Bug::IgnoreWeights,
+    Bug::NeverAge,
 ];
 
 #[cfg(feature = "planted")]

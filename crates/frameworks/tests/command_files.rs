@@ -148,7 +148,7 @@ fn json_lines_carry_everything_a_task_has() {
     let tasks = json(
         r#"{"name":"build","argv":["make","-j2"],"cwd":"/src","env":{"A":"1"},"timeout":"90s","priority":-3}
 
-           {"shell":"a | b","after":["build"],"needs":{"os":"linux"},"resources":{"gpu":1},"timeout":1.5}"#,
+           {"shell":"a | b","after":["build"],"needs":{"os":"linux"},"resources":{"gpu":1},"timeout":1.5,"locks":["port 80","db"],"exclusive":true}"#,
     )
     .expect("listed");
     let (build, test) = (&tasks[0], &tasks[1]);
@@ -162,6 +162,8 @@ fn json_lines_carry_everything_a_task_has() {
     assert_eq!(argv(test), ["/bin/sh", "-c", "a | b"]);
     assert_eq!((test.name.as_str(), test.timeout_ms, &test.after[..]), ("a | b", 1_500, &[0][..]));
     assert_eq!((test.needs[0].key.as_str(), test.resources[0].amount), ("os", 1));
+    assert_eq!((&test.locks[..], test.exclusive), (&["db".to_owned(), "port 80".to_owned()][..], true));
+    assert!(build.locks.is_empty() && !build.exclusive);
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod observer;
 mod rng;
 mod scenario;
 mod seed;
+mod sharing;
 mod tally;
 mod trace;
 mod workload;

@@ -15,6 +15,7 @@ mod open_run;
 mod quarantine_worker;
 mod register_worker;
 mod seal_run;
+mod set_tenant;
 mod suspects;
 mod test_circuits;
 mod worker_lost;
@@ -75,6 +76,7 @@ impl State {
             Kind::FinishAttempts(command) => self.finish_attempts(context, &command),
             Kind::ExpireLeases(command) => self.expire_leases(context, &command),
             Kind::QuarantineWorker(command) => self.quarantine_worker(context, &command),
+            Kind::SetTenant(command) => self.set_tenant(&command),
             Kind::AdvanceTime(_) => Ok(Reply::Done),
         }
     }

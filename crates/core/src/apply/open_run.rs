@@ -9,14 +9,14 @@ use muster_proto::v1::{Ledger, OpenRun, RunOptions, Verdict};
 use super::{Answer, Context};
 use crate::chunked::Chunked;
 use crate::effect::{Refusal, Reply};
-use crate::limits::{RETRIES_MAX, RUN_SUMMARIES_MAX, RUNS_FORGOTTEN_MAX, RUNS_LIVE_MAX};
+use crate::limits::{RETRIES_MAX, RUN_SUMMARIES_MAX, RUNS_FORGOTTEN_MAX, RUNS_LIVE_MAX, TENANT_NAME_BYTES_MAX};
 use crate::state::index::name_digest;
 use crate::state::names::Names;
 use crate::state::{Run, State};
 
 impl State {
     pub(super) fn open_run(&mut self, context: &mut Context, command: &OpenRun) -> Answer {
-        let body_digest = xxhash_rust::xxh3::xxh3_128(&command.encode_to_vec());
+        let body_digest = xxhash_rust::xxh3::xxh3_128(&of_whomever(command).encode_to_vec());
         if let Some(run) = self.run_by_id(&command.run_id) {
             return reopen(run, body_digest);
         }
@@ -24,6 +24,7 @@ impl State {
         self.forget_old_runs()?;
         let key = self.stored.next_run;
         self.stored.next_run += 1;
+        let share = self.join_tenant(&options);
         let run = Run {
             key,
             id: command.run_id.as_str().into(),
@@ -54,6 +55,8 @@ impl State {
             suspected: 0,
             confirmed: 0,
             reclassed: 0,
+            share,
+            demanding_at: self.stored.log_time,
             expected_left_us: 0,
             unknown_left: 0,
         };
@@ -89,6 +92,9 @@ impl State {
         if let Some(budget) = budgets.into_iter().find(|budget| *budget > RETRIES_MAX) {
             return Err(Refusal::Invalid(format!("a retry budget of {budget} is above the limit of {RETRIES_MAX}")));
         }
+        if options.tenant.len() > TENANT_NAME_BYTES_MAX {
+            return Err(Refusal::Invalid(format!("a tenant's name has at most {TENANT_NAME_BYTES_MAX} bytes")));
+        }
         Ok(options.clone())
     }
 
@@ -107,6 +113,13 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// The same, whoever submits it: a token may have been replaced by one of another owner meanwhile.
+fn of_whomever(command: &OpenRun) -> OpenRun {
+    let mut command = command.clone();
+    command.options.iter_mut().for_each(|options| options.tenant.clear());
+    command
 }
 
 fn reopen(run: &Run, body_digest: u128) -> Answer {

@@ -108,6 +108,9 @@ impl State {
     pub(crate) fn hold(&mut self, at: TaskRef, token: u64, session: u64) {
         let task = self.task(at).expect("the caller found it");
         let (fit, group) = (task.fit.clone(), group_of(self, at));
+        for name in fit.iter().flat_map(|fit| &fit.locks) {
+            self.index.locks.insert(name.clone(), at);
+        }
         let Some(holder) = self.session_mut(session) else { return };
         holder.hold(token, at, fit.as_deref());
         let Some(group) = group else { return };
@@ -119,6 +122,9 @@ impl State {
     pub(crate) fn release(&mut self, at: TaskRef, token: u64, session: u64) {
         let task = self.task(at).expect("the caller found it");
         let (fit, group) = (task.fit.clone(), group_of(self, at));
+        for name in fit.iter().flat_map(|fit| &fit.locks) {
+            self.index.locks.remove(name);
+        }
         let Some(holder) = self.session_mut(session) else { return };
         holder.release(token, fit.as_deref());
         let Some(group) = group else { return };

@@ -101,8 +101,10 @@ impl Ready {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.single.is_empty() && self.groups.is_empty()
+    /// What is due most of it; `None` if it is empty.
+    pub(crate) fn head(&self) -> Option<ReadyKey> {
+        let (single, group) = (self.single.first(), self.ranked.first().map(|(key, _)| key));
+        single.into_iter().chain(group).min().copied()
     }
 
     /// Tasks without a group, most due first.
