@@ -6,9 +6,10 @@ use std::sync::Arc;
 use futures::Stream;
 use muster_proto::v1::{
     AddTasks, AddTasksReply, CancelRun, CancelRunReply, ChecksumReply, ChecksumRequest, ClusterChange, DrainReply,
-    DrainRequest, GetRunRequest, ListRunsReply, ListRunsRequest, ListTasksReply, ListTasksRequest, ListTenantsRequest, ListWorkersRequest,
-    NodesReply, NodesRequest, OpenRun, OpenRunReply, OutputRequest, QuarantineReply, QuarantineRequest, RunSummary,
-    SealRun, SealRunReply, SetTenantRequest, StatusReply, StatusRequest, TenantRow, WatchEvent, WatchRequest, WhyReply, WhyRequest, WorkerRow,
+    DrainRequest, GetRunRequest, ListRunsReply, ListRunsRequest, ListTasksReply, ListTasksRequest, ListTenantsRequest,
+    ListWorkersRequest, NodesReply, NodesRequest, OpenRun, OpenRunReply, OutputRequest, QuarantineReply,
+    QuarantineRequest, RunSummary, SealRun, SealRunReply, SetTenantRequest, StatusReply, StatusRequest, TenantRow,
+    WatchEvent, WatchRequest, WhyReply, WhyRequest, WorkerRow,
 };
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;

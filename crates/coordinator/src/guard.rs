@@ -267,14 +267,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokens");
         let guard = Guard::new(Some(TokenFile::at(&path)));
-        let (token, _) =
-            TokenFile::at(&path).create_for(Some("t1"), Some("ci"), Role::Submit, Expiry::Never).unwrap();
-        let tenant = |call: &Call<'_>| admit(&guard, "/muster.v1.Runs/Open", call).1.extensions().get::<Tenant>().cloned();
+        let (token, _) = TokenFile::at(&path).create_for(Some("t1"), Some("ci"), Role::Submit, Expiry::Never).unwrap();
+        let tenant =
+            |call: &Call<'_>| admit(&guard, "/muster.v1.Runs/Open", call).1.extensions().get::<Tenant>().cloned();
         let client = certificate(CertificateRole::Client);
         let by_token = Call { certificate: client.clone(), token: Some(&token), vouched: None };
         assert_eq!(tenant(&by_token), Some(Tenant("ci".into())));
         assert_eq!(tenant(&Call { token: None, ..by_token }), Some(Tenant("x".into())));
-        let passed_on = Call { certificate: certificate(CertificateRole::Node), token: None, vouched: Some("client/c") };
+        let passed_on =
+            Call { certificate: certificate(CertificateRole::Node), token: None, vouched: Some("client/c") };
         assert_eq!(tenant(&passed_on), Some(Tenant("c".into())));
         assert_eq!(tenant(&Call { certificate: client, token: Some("x"), vouched: None }), None);
     }

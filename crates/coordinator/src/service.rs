@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use muster_proto::v1::{
     AddTasks, AddTasksReply, CancelRun, CancelRunReply, DrainReply, DrainRequest, GetRunRequest, ListRunsReply,
-    ListRunsRequest, ListTasksReply, ListTasksRequest, ListTenantsReply, ListTenantsRequest, ListWorkersReply, ListWorkersRequest, OpenRun, OpenRunReply,
-    OutputRequest, QuarantineReply, QuarantineRequest, RunSummary, SealRun, SealRunReply, SetTenantReply, SetTenantRequest, StatusReply, StatusRequest,
-    WatchRequest, WhyReply, WhyRequest,
+    ListRunsRequest, ListTasksReply, ListTasksRequest, ListTenantsReply, ListTenantsRequest, ListWorkersReply,
+    ListWorkersRequest, OpenRun, OpenRunReply, OutputRequest, QuarantineReply, QuarantineRequest, RunSummary, SealRun,
+    SealRunReply, SetTenantReply, SetTenantRequest, StatusReply, StatusRequest, WatchRequest, WhyReply, WhyRequest,
 };
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};

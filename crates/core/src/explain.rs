@@ -139,7 +139,9 @@ fn demands(state: &State, run: &Run, fit: &Fit) -> Option<Vec<String>> {
     });
     lines.push(match kept {
         Some(kept) => match kept.session.and_then(|session| state.session(session)) {
-            Some(session) => format!("it goes first now: worker {} is kept for it and gets nothing new", session.name()),
+            Some(session) => {
+                format!("it goes first now: worker {} is kept for it and gets nothing new", session.name())
+            }
             None => "it goes first now: its locks are kept for it".into(),
         },
         None => format!("after {} s without such a lease, what a run waits for is kept for it", DEMAND_MS / 1_000),

@@ -95,14 +95,18 @@ fn no_starvation(state: &State) -> Result<(), Violation> {
 fn groups(state: &State) -> Result<(), Violation> {
     for (key, queues) in &state.index.ready {
         let expected_us = |index| state.run(*key).map_or(0, |run| state.expected_us(run, index));
-        if let Some((fit, _)) = queues.iter().find(|(_, ready)| !ready.is_ranked(expected_us)) {
+        let is_begun = |group| state.index.groups.is_begun((*key, group));
+        if let Some((fit, _)) = queues.iter().find(|(_, ready)| !ready.is_ranked(expected_us, is_begun)) {
             return violation(
                 "no_starvation",
                 format!("the groups of run key {key}, fit {fit}, stand in a wrong order"),
             );
         }
         if !queues.is_right(&state.index.fits) {
-            return violation("no_starvation", format!("the heads of the queues of run key {key} are wrong: {queues:?}"));
+            return violation(
+                "no_starvation",
+                format!("the heads of the queues of run key {key} are wrong: {queues:?}"),
+            );
         }
     }
     if !state.groups_are_right() {
@@ -294,7 +298,10 @@ fn tenants(state: &State) -> Result<(), Violation> {
     for (name, tenant) in state.tenants() {
         let (leased, runs) = recounted.get(name).copied().unwrap_or_default();
         if (tenant.leased(), tenant.runs()) != (leased, runs) || tenant.weight() == 0 {
-            return violation("no_starvation", format!("tenant {name} has {leased} leases in {runs} runs, not {tenant:?}"));
+            return violation(
+                "no_starvation",
+                format!("tenant {name} has {leased} leases in {runs} runs, not {tenant:?}"),
+            );
         }
     }
     match recounted.keys().find(|name| state.tenant(name).is_none()) {

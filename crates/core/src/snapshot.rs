@@ -7,7 +7,8 @@ use std::sync::Arc;
 use muster_proto::v1::snapshot_record::Kind;
 use muster_proto::v1::{
     CircuitState, GroupPin, KeyValue, Resource, SnapshotCircuit, SnapshotHeader, SnapshotRecord, SnapshotRun,
-    SnapshotSession, SnapshotSuspect, SnapshotTask, SnapshotTasks, SnapshotTenant, SnapshotTrailer, TaskSpec, TaskState,
+    SnapshotSession, SnapshotSuspect, SnapshotTask, SnapshotTasks, SnapshotTenant, SnapshotTrailer, TaskSpec,
+    TaskState,
 };
 use muster_proto::version::SNAPSHOT_FORMAT;
 use muster_proto::{Bytes, Message};

@@ -100,7 +100,8 @@ fn a_worker_is_kept_for_an_exclusive_task_that_small_ones_would_pass_for_ever() 
 
 #[test]
 fn two_locks_are_kept_for_a_task_whose_locks_are_never_free_at_once() {
-    let stream = |index: u32| TaskSpec { priority: 1, ..locked(&format!("s{index}"), [&["a"], &["b"]][index as usize % 2]) };
+    let stream =
+        |index: u32| TaskSpec { priority: 1, ..locked(&format!("s{index}"), [&["a"], &["b"]][index as usize % 2]) };
     let mut world = world((0..60).map(stream).collect());
     world.register("w", 4);
     world.schedule();
@@ -167,7 +168,9 @@ proptest! {
         };
         let count = demands.len();
         let mut world = world(demands.into_iter().enumerate().map(spec).collect());
-        (0..).zip(&workers).for_each(|(number, slots): (u32, _)| drop(world.register(&format!("w{number}"), *slots)));
+        for (number, slots) in workers.iter().enumerate() {
+            world.register(&format!("w{number}"), *slots);
+        }
         let mut turns = finishing.iter().cycle();
         for _ in 0..2 * count + 20 {
             // The invariants are checked after every entry.

@@ -202,11 +202,8 @@ impl Fleet {
                 continue;
             }
             let names = stream.submitted..stream.submitted + 4 * WAITING_MIN;
-            let task = |name: u64| TaskSpec {
-                name: name.to_string(),
-                locks: stream.locks.clone(),
-                ..TaskSpec::default()
-            };
+            let task =
+                |name: u64| TaskSpec { name: name.to_string(), locks: stream.locks.clone(), ..TaskSpec::default() };
             let tasks = names.map(task).collect();
             chunks.push(Kind::AddTasks(AddTasks { run_id: stream.id.clone(), seq: stream.chunks, tasks }));
             stream.submitted += 4 * WAITING_MIN;

@@ -80,7 +80,7 @@ pub(crate) async fn run(cli: Cli) -> CommandResult {
     match cli.command {
         Command::Run(args) => Box::pin(run::run(&context, *args)).await,
         Command::Attach(args) => attach::attach(&context, &args).await,
-        Command::Rerun(args) => rerun::rerun(&context, &args).await,
+        Command::Rerun(args) => Box::pin(rerun::rerun(&context, &args)).await,
         Command::Cancel(args) => cancel::cancel(&context, &args).await,
         Command::Runs(args) => runs::runs(&context, &args).await,
         Command::Tasks(args) => tasks::tasks(&context, args).await,

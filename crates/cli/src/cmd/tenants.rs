@@ -56,7 +56,8 @@ async fn list(context: &Context) -> CommandResult {
         ("WAITING", Align::Right),
     ]);
     for row in &tenants {
-        let numbers = [row.weight.into(), row.runs.into(), row.leased, row.waiting].map(|number: u64| number.to_string());
+        let numbers =
+            [row.weight.into(), row.runs.into(), row.leased, row.waiting].map(|number: u64| number.to_string());
         let [weight, runs, leased, waiting] = numbers;
         table.push([sanitise::line(&row.name).into_owned(), weight, runs, leased, waiting]);
     }

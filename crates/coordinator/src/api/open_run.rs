@@ -11,11 +11,7 @@ use crate::guard::Tenant;
 use crate::limits::RUN_OPTIONS_BYTES_MAX;
 use crate::shared::Shared;
 
-pub(crate) async fn call(
-    shared: &Shared,
-    request: OpenRun,
-    tenant: Option<Tenant>,
-) -> Result<OpenRunReply, Status> {
+pub(crate) async fn call(shared: &Shared, request: OpenRun, tenant: Option<Tenant>) -> Result<OpenRunReply, Status> {
     decide(request, tenant).carry_out(shared, answer).await
 }
 

@@ -7,8 +7,8 @@ use muster_proto::v1::SetTenant;
 use super::Answer;
 use crate::effect::{Refusal, Reply};
 use crate::limits::{TENANT_NAME_BYTES_MAX, TENANT_WEIGHT_MAX, TENANTS_KEPT_MAX, TENANTS_WEIGHTED_MAX};
-use crate::state::share::{Share, Tenant, tenant_of};
 use crate::state::State;
+use crate::state::share::{Share, Tenant, tenant_of};
 
 impl State {
     pub(super) fn set_tenant(&mut self, command: &SetTenant) -> Answer {

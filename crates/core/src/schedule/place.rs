@@ -109,7 +109,12 @@ impl<'a> Rooms<'a> {
 
     /// The session that is willing and has room for one task of this queue: with an idle slot, where the task need not
     /// wait for another one, and the most credits left.
-    pub(super) fn best_for(&self, queue: QueueId, work: &Work<'_>, willing: impl Fn(&Room<'_>) -> bool) -> Option<usize> {
+    pub(super) fn best_for(
+        &self,
+        queue: QueueId,
+        work: &Work<'_>,
+        willing: impl Fn(&Room<'_>) -> bool,
+    ) -> Option<usize> {
         let (fit, label) = (work.fit(queue), work.label(queue));
         if !self.locks_are_free(fit) {
             return None;
@@ -262,7 +267,18 @@ impl<'a> Room<'a> {
         let idle = session.slots().saturating_sub(session.lease_count());
         let labels = session.labels().iter().filter_map(|(key, value)| fits.label_number(key, value));
         let labels = std::iter::once(ANY).chain(labels).collect();
-        Self { session, trust, credits, idle, granted: false, labels, planned: BTreeMap::new(), groups, open, next: None }
+        Self {
+            session,
+            trust,
+            credits,
+            idle,
+            granted: false,
+            labels,
+            planned: BTreeMap::new(),
+            groups,
+            open,
+            next: None,
+        }
     }
 
     fn place(&self, at: usize) -> Place {
@@ -292,14 +308,15 @@ impl<'a> Room<'a> {
     }
 
     fn find_own(&self, work: &Work<'_>) -> Option<Pick> {
-        let of_group = |&group: &GroupKey| {
-            let held = self.groups.get(&group).copied().unwrap_or_default();
+        let held = |group: &GroupKey| (self.groups.get(group).copied().unwrap_or_default(), *group);
+        let mut open: Vec<_> = self.open.iter().map(held).collect();
+        open.sort_by_key(|(held, _)| held.leases);
+        let of_group = |(held, group): &(Held, GroupKey)| {
             let next = |queue| work.next_of(queue, group.1, held.span, self.session.id());
-            let fitting = work.queues_of(group).filter(|queue| self.fits(work.fit(*queue)));
-            let pick = fitting.filter_map(next).min()?;
-            Some((held.leases, pick))
+            work.queues_of(*group).filter(|queue| self.fits(work.fit(*queue))).filter_map(next).min()
         };
-        self.open.iter().filter_map(of_group).min().map(|(_, pick)| pick)
+        let mut equal = open.chunk_by(|(one, _), (other, _)| one.leases == other.leases);
+        equal.find_map(|groups| groups.iter().filter_map(of_group).min())
     }
 }
 

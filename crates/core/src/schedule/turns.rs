@@ -7,10 +7,13 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use super::share::{Class, ClassDue, Shares};
 
+/// Compares runs of a class: less is sooner.
+type OfClass = BinaryHeap<Reverse<(u64, u64, usize)>>;
+
 /// Runs. What stands here is as due as it says, or less.
 #[derive(Default)]
 pub(super) struct Order {
-    of_class: BTreeMap<Class, BinaryHeap<Reverse<(u64, u64, usize)>>>,
+    of_class: BTreeMap<Class, OfClass>,
     classes: BinaryHeap<Reverse<(ClassDue, Class)>>,
 }
 

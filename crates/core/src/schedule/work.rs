@@ -5,6 +5,7 @@
 //! is their turn, so a plan costs what it grants, not what waits.
 
 use std::cmp::Reverse;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque, btree_set};
 
 use super::share::{RunDue, Shares};
@@ -75,8 +76,9 @@ struct Queue<'a> {
     single: btree_set::Iter<'a, ReadyKey>,
     /// Groups that may be free.
     ranked: btree_set::Iter<'a, Ranked>,
-    /// Groups that others may take from.
-    begun: VecDeque<Ranked>,
+    /// Groups that others may take from: those that were begun before, and those that this plan has begun.
+    begun: btree_set::Iter<'a, Ranked>,
+    begun_now: VecDeque<Ranked>,
 }
 
 /// All ready tasks.
@@ -174,7 +176,9 @@ impl<'a> Work<'a> {
                     self.open_next(line, heads);
                     continue;
                 }
-                Source::Single(fit) if !self.refused.contains(&fit) => self.single((line, fit)).map(|key| (key, fit, 0)),
+                Source::Single(fit) if !self.refused.contains(&fit) => {
+                    self.single((line, fit)).map(|key| (key, fit, 0))
+                }
                 Source::Group(fit) if !self.refused.contains(&fit) => {
                     self.free_group((line, fit)).map(|(key, group)| (key, fit, group))
                 }
@@ -205,8 +209,13 @@ impl<'a> Work<'a> {
 
     fn look_at(&mut self, queue: QueueId) {
         let Some(ready) = self.lines[queue.0].queues.get(queue.1) else { return };
-        let new = || Queue { single: ready.single(), ranked: ready.ranked(), begun: VecDeque::new() };
-        self.queues.entry(queue).or_insert_with(new);
+        let (begun, begun_now) = (ready.begun(), VecDeque::new());
+        let first = begun.clone().next().copied();
+        let new = Queue { single: ready.single(), ranked: ready.ranked(), begun, begun_now };
+        if let Entry::Vacant(vacant) = self.queues.entry(queue) {
+            vacant.insert(new);
+            first.into_iter().for_each(|(key, _)| self.begun.push(queue.0, (key, queue), &self.shares));
+        }
     }
 
     /// The most due task without a group of a queue, whether it is its turn or not.
@@ -230,7 +239,7 @@ impl<'a> Work<'a> {
             }
             let known = self.queues.get_mut(&queue)?;
             known.ranked.next();
-            known.begun.push_back((key, group));
+            known.begun_now.push_back((key, group));
             self.begun.push(queue.0, (key, queue), &self.shares);
         }
     }
@@ -267,7 +276,8 @@ impl<'a> Work<'a> {
 
     fn cursor(&self, queue: QueueId, group: u32) -> btree_set::Iter<'a, ReadyKey> {
         let of_group = || self.lines[queue.0].queues.get(queue.1).and_then(|ready: &'a Ready| ready.of_group(group));
-        self.cursors.get(&(queue, group)).cloned().or_else(of_group).unwrap_or_default()
+        let begun = if self.cursors.is_empty() { None } else { self.cursors.get(&(queue, group)).cloned() };
+        begun.or_else(of_group).unwrap_or_default()
     }
 
     /// More tasks of the group are ready that the session could execute.
@@ -287,8 +297,10 @@ impl<'a> Work<'a> {
     /// several sessions work on a group, each goes on at the end that is nearer to what it holds.
     pub(super) fn next_of(&self, queue: QueueId, group: u32, held: Option<(u32, u32)>, session: u64) -> Option<Pick> {
         let run = self.lines[queue.0].run;
-        let mut others = self.holders_of((run.key(), group)).filter(|other| *other != session);
-        let shared = others.next().is_some();
+        let key = (run.key(), group);
+        let (holders, total_us) = self.state.index.groups.of(key);
+        let planned = self.holders.get(&key);
+        let shared = [holders, planned].into_iter().flatten().flatten().any(|other| *other != session);
         if shared && run.options().groups_pinned {
             return None;
         }
@@ -297,7 +309,6 @@ impl<'a> Work<'a> {
         let nearer_to_last = held.is_some_and(|(from, to)| last.3.abs_diff(from) < first.3.abs_diff(to));
         let last_is_next = shared && nearer_to_last;
         let (priority, front, _, index) = if last_is_next { last } else { first };
-        let total_us = self.state.index.groups.total_us((run.key(), group));
         let due = (self.shares.due(queue.0), (priority, front, Reverse(total_us), index));
         Some(Pick { due, queue, group, index, last: last_is_next })
     }
@@ -324,12 +335,20 @@ impl<'a> Work<'a> {
             return None;
         }
         loop {
-            let (key, group) = *self.queues.get(&queue)?.begun.front()?;
+            let known = self.queues.get(&queue)?;
+            let (before, now) = (known.begun.clone().next(), known.begun_now.front());
+            let (key, group) = *before.into_iter().chain(now).min()?;
             if let Some((.., index)) = self.cursor(queue, group).next_back() {
                 let due = (self.shares.due(queue.0), key);
                 return Some(Pick { due, queue, group, index: *index, last: true });
             }
-            self.queues.get_mut(&queue)?.begun.pop_front();
+            let is_of_now = now == Some(&(key, group));
+            let known = self.queues.get_mut(&queue)?;
+            if is_of_now {
+                known.begun_now.pop_front();
+            } else {
+                known.begun.next();
+            }
         }
     }
 

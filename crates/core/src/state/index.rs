@@ -105,7 +105,8 @@ impl Index {
         let fit = self.fit_number(task.fit.as_ref());
         let queues = self.ready.entry(at.run).or_default();
         self.settle_due |= queues.get(fit).is_none();
-        self.ready_count += usize::from(queues.insert(&self.fits, fit, task, at.index));
+        let is_begun = task.group > 0 && self.groups.is_begun((at.run, task.group));
+        self.ready_count += usize::from(queues.insert(&self.fits, fit, task, at.index, is_begun));
     }
 
     /// A task is no longer pending.
@@ -124,6 +125,13 @@ impl Index {
         self.ready_count -= usize::from(queues.remove(&self.fits, fit, task, at.index));
         if queues.is_empty() {
             self.ready.remove(&at.run);
+        }
+    }
+
+    /// The first lease of a group was granted, or the last one has ended.
+    pub(crate) fn set_begun(&mut self, (run, group): (u64, u32), is_begun: bool) {
+        if let Some(queues) = self.ready.get_mut(&run) {
+            queues.set_begun(group, is_begun);
         }
     }
 

@@ -27,9 +27,16 @@ impl Queues {
         self.queues.is_empty()
     }
 
-    /// `false` if it was there.
-    pub(crate) fn insert(&mut self, fits: &Fits, fit: u32, task: &Task, index: u32) -> bool {
-        self.change(fits, fit, task.group, |queue| queue.insert(task, index))
+    /// `false` if it was there. `is_begun`: somebody holds a lease of its group.
+    pub(crate) fn insert(&mut self, fits: &Fits, fit: u32, task: &Task, index: u32, is_begun: bool) -> bool {
+        self.change(fits, fit, task.group, |queue| queue.insert(task, index, is_begun))
+    }
+
+    /// Somebody holds a lease of this group, or nobody does any more.
+    pub(crate) fn set_begun(&mut self, group: u32, is_begun: bool) {
+        for fit in self.of_group.get(&group).into_iter().flatten() {
+            self.queues.get_mut(fit).into_iter().for_each(|queue| queue.set_begun(group, is_begun));
+        }
     }
 
     /// `false` if it was not there.
@@ -115,7 +122,9 @@ impl Queues {
         for (fit, queue) in &self.queues {
             let Some(head) = queue.head() else { return false };
             heads.entry(fits.label(*fit)).or_default().insert((head, *fit));
-            queue.ranked().for_each(|(_, group)| drop(of_group.entry(*group).or_default().insert(*fit)));
+            for (_, group) in queue.ranked().chain(queue.begun()) {
+                of_group.entry(*group).or_default().insert(*fit);
+            }
         }
         let all = heads.values().flatten().copied();
         let demanding: BTreeSet<Head> = all.filter(|(_, fit)| fits.is_demanding(*fit)).collect();

@@ -109,7 +109,7 @@ impl Session {
     /// May be given one lease more of a task with this fit, as far as being alone is concerned.
     pub(crate) fn has_company_for(&self, fit: Option<&Fit>) -> bool {
         let alone = fit.is_some_and(|fit| fit.exclusive);
-        planted::is(Bug::ShareExclusive) || !self.is_taken() && !(alone && self.lease_count() > 0)
+        planted::is(Bug::ShareExclusive) || !(self.is_taken() || alone && self.lease_count() > 0)
     }
 
     /// Gets no new lease.

@@ -128,7 +128,10 @@ impl Session {
             return Err(format!("got token {token}, which needs {label}={value}; it has {:?}", self.labels));
         }
         if !self.holds.is_empty() && (needs.exclusive || self.holds.values().any(|held| held.exclusive)) {
-            return Err(format!("got token {token} beside {} others, and one of them wants it for itself", self.holds.len()));
+            return Err(format!(
+                "got token {token} beside {} others, and one of them wants it for itself",
+                self.holds.len()
+            ));
         }
         self.holds.insert(token, needs);
         if self.holds.len() > self.leases_max as usize {

@@ -20,6 +20,15 @@ const RUNS: u32 = 10;
 /// Different labels, where tasks need some.
 const FITS: u32 = 1_000;
 
+/// What is measured of each number of tasks.
+const SHAPES: [(&str, fn(Shape) -> Shape); 5] = [
+    ("one run", |plain| plain),
+    ("ten runs", |plain| Shape { runs: RUNS, ..plain }),
+    ("a thousand labels", |plain| Shape { fits: FITS, ..plain }),
+    ("a tenth fits nowhere", |plain| Shape { unplaceable: plain.tasks / 10, ..plain }),
+    ("groups of ten", |plain| Shape { grouped: true, ..plain }),
+];
+
 /// Arguments.
 #[derive(clap::Args, Debug)]
 pub(crate) struct ScheduleBench {
@@ -45,10 +54,12 @@ impl ScheduleBench {
     /// Measures and prints the table; `false` if a limit is not kept.
     pub(super) fn measure(&self, json: bool) -> anyhow::Result<bool> {
         let mut figures = Vec::new();
-        for (name, shape) in self.shapes() {
+        for (name, of) in SHAPES {
             let mut steady = Vec::new();
             for tasks in &self.tasks {
-                let measured = self.trials(shape(*tasks))?;
+                let plain =
+                    Shape { tasks: *tasks, workers: self.workers, runs: 1, fits: 0, unplaceable: 0, grouped: false };
+                let measured = self.trials(of(plain))?;
                 figures.extend(measured.figures(&format!("{name}, {tasks} tasks")));
                 steady.push(super::report::median(&measured.planned()));
             }
@@ -61,18 +72,6 @@ impl ScheduleBench {
         let report = Report { v: 1, bench: "schedule", environment, figures };
         report.print(json)?;
         Ok(report.kept())
-    }
-
-    fn shapes(&self) -> Vec<(&'static str, Box<dyn Fn(u32) -> Shape>)> {
-        let workers = self.workers;
-        let one = move |tasks| Shape { tasks, workers, runs: 1, fits: 0, unplaceable: 0, grouped: false };
-        vec![
-            ("one run", Box::new(one)),
-            ("ten runs", Box::new(move |tasks| Shape { runs: RUNS, ..one(tasks) })),
-            ("a thousand labels", Box::new(move |tasks| Shape { fits: FITS, ..one(tasks) })),
-            ("a tenth fits nowhere", Box::new(move |tasks| Shape { unplaceable: tasks / 10, ..one(tasks) })),
-            ("groups of ten", Box::new(move |tasks| Shape { grouped: true, ..one(tasks) })),
-        ]
     }
 
     fn trials(&self, shape: Shape) -> anyhow::Result<Measured> {
@@ -94,7 +93,12 @@ impl Measured {
     fn figures(&self, name: &str) -> [Figure; 3] {
         let of = |took: &[Took], of: fn(&Took) -> f64| took.iter().map(of).collect::<Vec<_>>();
         [
-            Figure::of(format!("{name}: first filling"), "us", of(&self.filling, Took::planned_us), Some(DECISION_US_MAX)),
+            Figure::of(
+                format!("{name}: first filling"),
+                "us",
+                of(&self.filling, Took::planned_us),
+                Some(DECISION_US_MAX),
+            ),
             Figure::of(format!("{name}: going on"), "us", self.planned(), Some(DECISION_US_MAX)),
             Figure::of(format!("{name}: until leased"), "us", of(&self.steady, Took::granted_us), None),
         ]

@@ -113,7 +113,10 @@ impl Load {
         let began = Instant::now();
         let reply = self.apply(vec![Kind::GrantLeases(GrantLeases { grants })])?;
         took.applied += began.elapsed();
-        anyhow::ensure!(reply == Reply::LeasesGranted { granted: asked, refused: 0 }, "the plan does not hold: {reply:?}");
+        anyhow::ensure!(
+            reply == Reply::LeasesGranted { granted: asked, refused: 0 },
+            "the plan does not hold: {reply:?}"
+        );
         took.grants += asked;
         Ok(asked)
     }
@@ -145,7 +148,8 @@ impl Load {
         let run_id = format!("bench-{run}");
         let options = Some(RunOptions::default());
         let (client, project) = ("bench".to_owned(), "bench".to_owned());
-        self.apply(vec![Kind::OpenRun(OpenRun { run_id: run_id.clone(), client, project, options, ..OpenRun::default() })])?;
+        let open = OpenRun { run_id: run_id.clone(), client, project, options };
+        self.apply(vec![Kind::OpenRun(open)])?;
         let (unplaceable, tasks) = (shape.unplaceable / shape.runs, shape.tasks / shape.runs);
         let mut next = 0;
         for seq in 0.. {
