@@ -65,6 +65,47 @@ fn a_worker_that_joins_in_mid_run_gets_work() {
 }
 
 #[test]
+fn a_worker_with_time_to_drain_gives_the_rest_away_at_once_and_ends_what_runs_itself() {
+    let sandbox = Sandbox::new();
+    let nodes = Nodes::start(&sandbox, 1);
+    let leaving = nodes.worker(&sandbox, "w1", "--slots 1 --drain-timeout 10m");
+    jobs(&sandbox, 20, 1);
+    let run = sandbox.start("run", &nodes.line("run --cmds jobs.txt --run-id r"));
+    until(|| effects(&sandbox).len() == 1, || run.stdout());
+    until(|| nodes.leased(&sandbox) > 1, || "w1 has nothing in its queue".to_owned());
+    leaving.signal(Signal::TERM);
+    until(|| nodes.leased(&sandbox) == 1, || "what had not started is not given back".to_owned());
+    let _staying = nodes.worker(&sandbox, "w2", "--slots 1");
+    until(|| effects(&sandbox).len() == 20, || run.stdout());
+    sandbox.release("gate0");
+    leaving.wait().exits(0).says("what runs may end within 10m");
+    run.wait().exits(0).says("20 selected = 20 passed");
+    let counts = effects(&sandbox);
+    assert!(counts.values().all(|count| *count == 1), "nothing ran twice: {counts:?}");
+    let workers = workers_of(&sandbox, &nodes, "r");
+    assert_eq!(workers[0], ["w1"], "it ended where it had begun");
+}
+
+#[test]
+fn what_outlasts_the_time_to_drain_is_stopped_and_runs_elsewhere_first() {
+    let sandbox = Sandbox::new();
+    let nodes = Nodes::start(&sandbox, 1);
+    let leaving = nodes.worker(&sandbox, "w1", "--slots 1 --drain-timeout 1ms");
+    jobs(&sandbox, 20, 1);
+    let run = sandbox.start("run", &nodes.line("run --cmds jobs.txt --run-id r --grace 0"));
+    until(|| effects(&sandbox).len() == 1, || run.stdout());
+    leaving.signal(Signal::TERM);
+    leaving.wait().exits(0);
+    sandbox.write("open", "");
+    let _staying = nodes.worker(&sandbox, "w2", "--slots 1");
+    run.wait().exits(0).says("20 selected = 20 passed");
+    assert_eq!(effects(&sandbox)["0"], 2);
+    assert_eq!(sandbox.lines("effects")[1], "0", "what was taken from it comes first");
+    let workers = workers_of(&sandbox, &nodes, "r");
+    assert_eq!(workers[0], ["w1", "w2"]);
+}
+
+#[test]
 fn a_worker_that_is_told_to_end_hands_back_what_had_not_started() {
     let sandbox = Sandbox::new();
     let nodes = Nodes::start(&sandbox, 1);

@@ -22,6 +22,9 @@ pub trait Connector: Send + Sync {
     /// A connected client.
     fn connect(&self) -> BoxFuture<'_, Result<Client, ClientError>>;
 
+    /// Whoever the last connection leads to did what was asked.
+    fn answered(&self) {}
+
     /// Something failed and is tried again after `wait`. For showing it to people.
     fn retrying(&self, error: &ClientError, wait: Duration) {
         tracing::debug!(%error, ?wait, "trying again");

@@ -1,6 +1,11 @@
 //! What can go wrong for a client. Every error names both sides: who was asked, and what for.
 
+use std::time::Duration;
+
+use muster_proto::RETRY_PUSHBACK;
 use tonic::{Code, Status};
+
+use crate::limits::PUSHBACK_MS_MAX;
 
 /// A call that did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +117,13 @@ impl ClientError {
             Self::GaveUp { last, .. } => last.code(),
             Self::Connect { .. } | Self::EndedEarly { .. } | Self::Protocol { .. } | Self::Token => None,
         }
+    }
+
+    /// After how long to ask again, where a coordinator that has too much to do said so.
+    pub fn pushback(&self) -> Option<Duration> {
+        let Self::Call { status, .. } = self else { return None };
+        let said = status.metadata().get(RETRY_PUSHBACK)?.to_str().ok()?.parse::<u64>().ok()?;
+        Some(Duration::from_millis(said.min(PUSHBACK_MS_MAX)))
     }
 
     /// The same call may succeed later or over another connection. Refusals of the coordinator are final.

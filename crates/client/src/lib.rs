@@ -9,6 +9,7 @@ mod access;
 mod adding;
 pub mod backoff;
 mod blobs;
+mod breaker;
 mod client;
 mod connect;
 pub mod error;
@@ -19,6 +20,7 @@ pub mod watch;
 
 pub use access::Access;
 pub use backoff::RetryPolicy;
+pub use breaker::{Breaker, Circuit};
 pub use client::Client;
 pub use connect::{Connector, channel_tcp, connect_unix};
 pub use error::{ClientError, SubmitError};

@@ -215,7 +215,7 @@ impl Link<'_> {
         loop {
             let error = match self.attempt(request, &call).await {
                 Ok(reply) => {
-                    self.backoff.progressed();
+                    self.progressed();
                     return Ok(reply);
                 }
                 Err(error) => error,
@@ -226,6 +226,7 @@ impl Link<'_> {
 
     /// Something was done.
     pub(crate) fn progressed(&mut self) {
+        self.connector.answered();
         self.backoff.progressed();
     }
 

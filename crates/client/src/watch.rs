@@ -79,6 +79,11 @@ impl Watcher {
         None
     }
 
+    fn progressed(&mut self) {
+        self.connector.answered();
+        self.backoff.progressed();
+    }
+
     async fn receive(&mut self) -> Result<WatchEvent, ClientError> {
         if self.stream.is_none() {
             let client = self.connector.connect().await?;
@@ -98,9 +103,9 @@ impl Watcher {
             Kind::Opened(_) => self.opened = true,
             Kind::Results(results) => {
                 self.request.cursor = results.cursor;
-                self.backoff.progressed();
+                self.progressed();
             }
-            Kind::Progress(_) => self.backoff.progressed(),
+            Kind::Progress(_) => self.progressed(),
             Kind::Note(note) if self.is_repeated(note) => return None,
             Kind::Note(_) => {}
             Kind::Ended(_) => self.done = true,

@@ -59,7 +59,7 @@ impl Archiver {
             return;
         }
         let Some(run) = self.waiting.pop_front() else { return };
-        let (shared, stop, inbox) = (Arc::clone(&self.shared), Arc::clone(&self.stop), self.shared.inbox());
+        let (shared, stop, inbox) = (Arc::clone(&self.shared), Arc::clone(&self.stop), self.shared.urgent());
         self.writing = true;
         tokio::spawn(async move {
             let digest = archive(&shared, run, stop).await;

@@ -10,6 +10,7 @@ use muster_raft::{Disk, RealDisk};
 
 use crate::clock::{Clock, SystemClock};
 use crate::forward::Channels;
+use crate::gauges::{HostGauges, ProcessGauges};
 use crate::guard::Guard;
 use crate::limits::{BLOBS_BYTES_MAX, BLOBS_KEPT_MS, BLOBS_TENDED_MS, TICKS_PER_HEARTBEAT, WATCH_STALL_MS_MAX};
 
@@ -42,6 +43,8 @@ pub struct Config {
     pub blobs_tended: Duration,
     /// How long a blob that nothing refers to is kept after it was brought or asked for.
     pub blobs_kept: Duration,
+    /// Memory and disk of this process.
+    pub gauges: Arc<dyn HostGauges>,
     /// Workers keep outputs in data directories of their own, and are asked for them. Otherwise this process hosts the
     /// only worker, and both have one data directory.
     pub remote_outputs: bool,
@@ -64,6 +67,7 @@ impl Config {
             blobs_bytes_max: BLOBS_BYTES_MAX,
             blobs_tended: Duration::from_millis(BLOBS_TENDED_MS),
             blobs_kept: Duration::from_millis(BLOBS_KEPT_MS),
+            gauges: Arc::new(ProcessGauges::new(None, None)),
             remote_outputs: false,
         }
     }

@@ -15,7 +15,7 @@ use crate::limits::INBOX_EVENTS_MAX;
 use crate::main_loop::{Event, MainLoop, Sources};
 use crate::recover::{RecoverError, recover};
 use crate::refusal::End;
-use crate::shared::Shared;
+use crate::shared::{Shared, Ways};
 
 /// Why a coordinator could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -46,16 +46,17 @@ pub async fn start(
 ) -> Result<Coordinator, StartError> {
     let consensus: Arc<dyn Consensus> = Arc::new(consensus);
     let (inbox, events) = mpsc::channel(INBOX_EVENTS_MAX);
+    let (urgent, urgent_events) = mpsc::channel(INBOX_EVENTS_MAX);
     let tick = config.tick();
     let mut last_entry_at = config.clock.monotonic();
-    let shared = Arc::new(Shared::new(Arc::clone(&consensus), config, inbox));
+    let shared = Arc::new(Shared::new(Arc::clone(&consensus), config, Ways { inbox, urgent }));
     let leadership = consensus.leadership().next().await.ok_or(StartError::NoConsensus)?;
     let leads = leadership.is_leader;
     shared.set_leadership(leadership);
     if leads {
         recover(&shared, &recovery, &mut last_entry_at).await?;
     }
-    let sources = Sources::new(consensus.as_ref(), events, tick);
+    let sources = Sources::new(consensus.as_ref(), events, urgent_events, tick);
     let main_loop = MainLoop::new(Arc::clone(&shared), recovery, last_entry_at);
     let main_loop = tokio::spawn(main_loop.run(sources));
     tokio::spawn(tend(Arc::clone(&shared)));
@@ -76,7 +77,7 @@ impl Coordinator {
     /// lands, everybody who still waits is told, streams end. Sessions of workers stay in the replicated state.
     pub async fn shutdown(&self) {
         // If the main loop has ended already there is nobody to tell.
-        let _ = self.shared.inbox().send(Event::Shutdown).await;
+        let _ = self.shared.urgent().send(Event::Shutdown).await;
         let main_loop = self.main_loop.lock().take();
         let Some(main_loop) = main_loop else { return };
         if let Err(error) = main_loop.await {

@@ -152,6 +152,11 @@ impl Repeatable {
         Ok(Self { parts, body: read.to_bytes() })
     }
 
+    /// Size of its body.
+    pub(crate) fn bytes(&self) -> usize {
+        self.body.len()
+    }
+
     /// Whether a read without a leader's word is wanted.
     pub(crate) fn reads_stale(&self) -> bool {
         self.parts.headers.get(READ).is_some_and(|how| how == STALE)

@@ -14,11 +14,13 @@
 //! | [`serve`] | gRPC over whatever stream of connections the host brings |
 //! | [`listen`] | one port for peers, clients and workers |
 //! | [`guard`] | who may call what |
+//! | [`admission`], [`load`], [`gauges`] | who is let in when there is too much to do |
 //! | [`forward`] | what another node must answer goes there |
 //!
 //! Deliberately absent: any state that a new leader would miss. What is here is soft; what must last is in the
 //! log. Scheduling is `muster_core`'s, consensus is behind [`Consensus`].
 
+mod admission;
 mod api;
 pub mod archive;
 mod archiver;
@@ -32,9 +34,11 @@ mod deadlines;
 mod effects;
 mod feed;
 mod forward;
+mod gauges;
 mod guard;
 pub mod limits;
 pub mod listen;
+mod load;
 mod main_loop;
 mod output;
 mod output_relay;
@@ -61,6 +65,7 @@ pub use config::{Config, LocalRecovery};
 pub use consensus::{ClusterChange, Consensus, ConsensusStatus, Leadership, ProposeError};
 pub use coordinator::{Coordinator, StartError, start};
 pub use forward::Channels;
+pub use gauges::{HostGauges, ProcessGauges};
 pub use guard::{Caller, Guard};
 pub use recover::RecoverError;
 pub use serve::ServeError;

@@ -16,6 +16,28 @@ pub const PENDING_BYTES_MAX: usize = 64 << 20;
 pub const ENTRY_BYTES_MAX: usize = 2 << 20;
 /// Encoded options of a run, most of which is its environment: they go along with summaries and first leases.
 pub const RUN_OPTIONS_BYTES_MAX: usize = 1 << 20;
+/// The same for commands of clients while this node is busy: what workers report is not to wait long behind them.
+pub const ENTRY_CALLERS_BYTES_BUSY_MAX: usize = 128 << 10;
+/// Submissions that are being read or wait for their answer; more are refused and may be tried again.
+pub const SUBMISSIONS_UNDER_WAY_MAX: usize = 1_024;
+/// Their bytes.
+pub const SUBMISSION_BYTES_UNDER_WAY_MAX: usize = 128 << 20;
+/// How long a caller may take to send a request, in milliseconds.
+pub const REQUEST_MS_MAX: u64 = 30_000;
+/// After how long a caller is told to ask again that a busy node refused, in milliseconds.
+pub const PUSHBACK_MS_BUSY: u64 = 500;
+/// The same of an overloaded node.
+pub const PUSHBACK_MS_OVERLOADED: u64 = 1_000;
+/// The same of a node without space.
+pub const PUSHBACK_MS_FULL: u64 = 2_000;
+/// What must stay free on a disk for results of what runs already, at most.
+pub const DISK_RESERVE_BYTES_MAX: u64 = 256 << 20;
+/// On a small disk, this part of it: one of so many.
+pub const DISK_RESERVE_SHARE: u64 = 50;
+/// Shortest time between two attempts to hand leadership over for want of space, in milliseconds.
+pub const HAND_OVER_MS_MIN: u64 = 10_000;
+/// While a node is busy, progress and growing outputs are told so many times more rarely.
+pub const BUSY_PACE: u32 = 10;
 /// Commands in one entry.
 pub const ENTRY_COMMANDS_MAX: usize = 4_096;
 /// Entries that were proposed and have not landed: while one is applied, another one is on its way to the disks.
@@ -158,6 +180,9 @@ const _: () = {
     assert!(BLOBS_TENDED_MS < BLOBS_KEPT_MS && BLOB_STALL_MS_MAX < BLOB_COPY_MS_MAX);
     assert!(ENTRY_BYTES_MAX + wire::MESSAGE_BYTES_MAX < raft::ENTRY_BYTES_MAX, "one more command always fits");
     assert!(ENTRY_BYTES_MAX < PENDING_BYTES_MAX && ENTRY_COMMANDS_MAX <= PENDING_COMMANDS_MAX);
+    assert!(ENTRY_CALLERS_BYTES_BUSY_MAX < ENTRY_BYTES_MAX);
+    assert!(SUBMISSION_BYTES_UNDER_WAY_MAX >= wire::MESSAGE_BYTES_MAX);
+    assert!(PUSHBACK_MS_BUSY <= PUSHBACK_MS_OVERLOADED && PUSHBACK_MS_OVERLOADED <= PUSHBACK_MS_FULL);
     assert!(INBOX_BATCH_EVENTS_MAX <= INBOX_EVENTS_MAX);
     assert!(SESSION_OUTBOX_MESSAGES_MAX * 4 >= core::SESSION_LEASES_MAX as usize);
     assert!(LEASES_MESSAGE_BYTES_MAX + wire::TASK_SPEC_BYTES_MAX < wire::MESSAGE_BYTES_MAX);

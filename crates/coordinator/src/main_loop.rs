@@ -22,7 +22,7 @@ use futures::StreamExt;
 use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::{BoxStream, FuturesOrdered};
 use muster_core::explain::Stranded;
-use muster_core::leader::{Recall, Recalls};
+use muster_core::leader::{Level, Load, Recall, Recalls};
 use muster_core::{Applied, LogPosition, schedule};
 use muster_proto::Bytes;
 use muster_proto::v1::command::Kind;
@@ -38,7 +38,10 @@ use crate::config::LocalRecovery;
 use crate::consensus::{Consensus, Leadership, ProposeError};
 use crate::deadlines;
 use crate::forward::retryable;
-use crate::limits::{ARCHIVE_SHUTDOWN_MS_MAX, ENTRIES_IN_FLIGHT_MAX, INBOX_BATCH_EVENTS_MAX, SHUTDOWN_MS_MAX};
+use crate::limits::{
+    ARCHIVE_SHUTDOWN_MS_MAX, ENTRIES_IN_FLIGHT_MAX, ENTRY_BYTES_MAX, ENTRY_CALLERS_BYTES_BUSY_MAX,
+    INBOX_BATCH_EVENTS_MAX, SHUTDOWN_MS_MAX,
+};
 use crate::output_relay::Wanted;
 use crate::pending::{Origin, Pending, ReplySender};
 use crate::refusal::{End, Failure};
@@ -80,6 +83,7 @@ type Landed = Result<(LogPosition, Applied), ProposeError>;
 /// Where events come from.
 pub(crate) struct Sources {
     inbox: mpsc::Receiver<Event>,
+    urgent: mpsc::Receiver<Event>,
     flights: FuturesOrdered<BoxFuture<'static, Landed>>,
     ticks: Interval,
     time_due: Option<Instant>,
@@ -88,12 +92,18 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    pub(crate) fn new(consensus: &dyn Consensus, inbox: mpsc::Receiver<Event>, tick: Duration) -> Self {
+    pub(crate) fn new(
+        consensus: &dyn Consensus,
+        inbox: mpsc::Receiver<Event>,
+        urgent: mpsc::Receiver<Event>,
+        tick: Duration,
+    ) -> Self {
         let mut ticks = tokio::time::interval(tick);
         // A loop that was paused does not make up for ticks that it missed.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             inbox,
+            urgent,
             flights: FuturesOrdered::new(),
             ticks,
             time_due: None,
@@ -115,14 +125,22 @@ impl Sources {
                 self.time_due = None;
                 Event::TimeDue
             }
+            event = self.urgent.recv() => event.unwrap_or(Event::Shutdown),
             event = self.inbox.recv() => event.unwrap_or(Event::Shutdown),
         }
     }
 
     /// What else is in the inbox already.
     fn next_waiting(&mut self) -> Option<Event> {
-        self.inbox.try_recv().ok()
+        self.urgent.try_recv().or_else(|_| self.inbox.try_recv()).ok()
     }
+}
+
+/// An entry on its way.
+struct Flight {
+    /// Who waits for it.
+    origins: Vec<Origin>,
+    since: Instant,
 }
 
 /// The leader's soft state and the loop over it.
@@ -146,7 +164,11 @@ pub(crate) struct MainLoop {
     /// Tasks that no worker takes, of which their runs have been told.
     pub(crate) stranded: BTreeSet<Stranded>,
     /// Who waits for each entry in flight.
-    in_flight: VecDeque<Vec<Origin>>,
+    in_flight: VecDeque<Flight>,
+    /// How much is left to this node.
+    pub(crate) load: Load,
+    /// When this node last tried to have another one lead for want of space.
+    pub(crate) handed_over_at: Option<Instant>,
     /// Index of the last entry that landed.
     landed_at: u64,
     time_is_due: bool,
@@ -171,6 +193,8 @@ impl MainLoop {
             drained: BTreeSet::new(),
             stranded: BTreeSet::new(),
             in_flight: VecDeque::new(),
+            load: Load::default(),
+            handed_over_at: None,
             landed_at: 0,
             time_is_due: false,
             last_entry_at,
@@ -215,7 +239,10 @@ impl MainLoop {
             Event::SpoolRead { session, reports } => self.spool_read(session, reports),
             Event::Archived { run, digest } => self.archived(run, digest),
             Event::Landed(landed) => self.landed(landed)?,
-            Event::Tick => self.tick(),
+            Event::Tick => {
+                self.weigh_load();
+                self.tick();
+            }
             Event::TimeDue => self.time_is_due = true,
             Event::Leadership(now) => self.lead(now),
             Event::Failed(why) => return Err(End::Failed(why)),
@@ -236,7 +263,15 @@ impl MainLoop {
 
     fn accept(&mut self, kind: Kind, reply: ReplySender) {
         if self.leadership.is_leader {
-            return self.pending.push_or_refuse(kind, reply);
+            if matches!(kind, Kind::CancelRun(_)) {
+                return self.pending.push(kind, Origin::Caller(reply));
+            }
+            if let Some((reply, why)) = self.pending.push_or_refuse(kind, reply, Instant::now()) {
+                let refused = self.shared.admission.full(format_args!("{why}"));
+                // A caller that has gone away needs no answer.
+                let _ = reply.send(Err(Failure::Coordinator(refused)));
+            }
+            return;
         }
         // A caller that has gone away needs no answer.
         let _ = reply.send(Err(Failure::Coordinator(retryable(Status::unavailable(self.no_leader())))));
@@ -278,7 +313,7 @@ impl MainLoop {
     }
 
     fn landed(&mut self, landed: Landed) -> Result<(), End> {
-        let origins = self.in_flight.pop_front().unwrap_or_default();
+        let origins = self.in_flight.pop_front().map(|flight| flight.origins).unwrap_or_default();
         match landed {
             Ok((at, applied)) => {
                 if at.index <= std::mem::replace(&mut self.landed_at, at.index) {
@@ -314,12 +349,14 @@ impl MainLoop {
         if self.pending.is_empty() && std::mem::take(&mut self.time_is_due) {
             self.pending.push(Kind::AdvanceTime(AdvanceTime {}), Origin::Time);
         }
-        let (commands, origins) = self.pending.take_entry();
+        let busy = self.load.level() >= Level::Busy;
+        let callers_bytes_max = if busy { ENTRY_CALLERS_BYTES_BUSY_MAX } else { ENTRY_BYTES_MAX };
+        let (commands, origins) = self.pending.take_entry(callers_bytes_max);
         if commands.is_empty() {
             return None;
         }
         self.time_is_due = false;
-        self.in_flight.push_back(origins);
+        self.in_flight.push_back(Flight { origins, since: Instant::now() });
         let entry = self.entry(commands);
         let consensus = Arc::clone(&self.shared.consensus);
         fail::fail_point!("coordinator-before-propose");
@@ -341,8 +378,11 @@ impl MainLoop {
     /// Plans grants if something changed. They ride along with an entry that goes anyway; an entry of their own
     /// they get only when a worker has nothing left in its queue, so that grants do not cost a write each.
     fn plan(&mut self) {
-        let granting = |origins: &Vec<Origin>| origins.iter().any(|origin| matches!(origin, Origin::Grants));
+        let granting = |flight: &Flight| flight.origins.iter().any(|origin| matches!(origin, Origin::Grants));
         if !self.plan_due || self.in_flight.iter().any(granting) {
+            return;
+        }
+        if self.load.level() == Level::ReadOnly {
             return;
         }
         let credits = self.sessions.credits();
@@ -376,6 +416,13 @@ impl MainLoop {
         }
     }
 
+    /// For how long the oldest command of a client has waited, or the oldest entry that has not landed.
+    pub(crate) fn waits(&self) -> Duration {
+        let oldest = self.in_flight.front().map(|flight| flight.since);
+        let since = oldest.into_iter().chain(self.pending.waits_since()).min();
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     /// When log time must be advanced if nothing else does it.
     fn time_due(&self) -> Option<Instant> {
         if !self.leadership.is_leader {
@@ -400,7 +447,7 @@ impl MainLoop {
         tracing::info!(?end, "the coordinator ends");
         let failure = Failure::Coordinator(end.status());
         self.shared.finish(end);
-        let in_flight = std::mem::take(&mut self.in_flight).into_iter().flatten().collect();
+        let in_flight = std::mem::take(&mut self.in_flight).into_iter().flat_map(|flight| flight.origins).collect();
         self.fail(in_flight, &failure);
         let waiting = self.pending.take_origins();
         self.fail(waiting, &failure);

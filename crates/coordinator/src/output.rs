@@ -161,7 +161,7 @@ impl Reader {
     }
 
     async fn pause(&self) -> Result<(), Cut> {
-        let pause = Duration::from_millis(OUTPUT_POLL_MS);
+        let pause = Duration::from_millis(OUTPUT_POLL_MS) * self.shared.admission.pace();
         match tokio::time::timeout(pause, self.feed.gone()).await {
             Ok(()) => Err(Cut::Gone),
             Err(_) => Ok(()),

@@ -7,7 +7,7 @@ use muster_proto::Message;
 use muster_proto::v1::Command;
 use muster_proto::v1::command::Kind;
 use tokio::sync::oneshot;
-use tonic::Status;
+use tokio::time::Instant;
 
 use crate::limits::{ENTRY_BYTES_MAX, ENTRY_COMMANDS_MAX, PENDING_BYTES_MAX, PENDING_COMMANDS_MAX};
 use crate::refusal::Failure;
@@ -47,59 +47,103 @@ struct Waiting {
     origin: Origin,
 }
 
-/// Commands in the order in which they came.
+impl Waiting {
+    fn new(kind: Kind, origin: Origin) -> Self {
+        let command = Command { kind: Some(kind) };
+        Self { bytes: command.encoded_len(), command, origin }
+    }
+}
+
+/// Commands in the order in which they came: those of clients behind all others.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
-    queue: VecDeque<Waiting>,
-    bytes: usize,
+    first: VecDeque<Waiting>,
+    callers: VecDeque<(Waiting, Instant)>,
+    callers_bytes: usize,
 }
 
 impl Pending {
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.first.is_empty() && self.callers.is_empty()
     }
 
     /// Takes a command in that must not be shed.
     pub(crate) fn push(&mut self, kind: Kind, origin: Origin) {
-        let command = Command { kind: Some(kind) };
-        let waiting = Waiting { bytes: command.encoded_len(), command, origin };
-        self.bytes += waiting.bytes;
-        self.queue.push_back(waiting);
+        self.first.push_back(Waiting::new(kind, origin));
     }
 
-    /// Takes a client's command in, or tells the client that there is no room.
-    pub(crate) fn push_or_refuse(&mut self, kind: Kind, reply: ReplySender) {
-        if self.queue.len() < PENDING_COMMANDS_MAX && self.bytes < PENDING_BYTES_MAX {
-            self.push(kind, Origin::Caller(reply));
-            return;
+    /// Takes a client's command in; if there is no room, gives back whom to tell, and why.
+    pub(crate) fn push_or_refuse(
+        &mut self,
+        kind: Kind,
+        reply: ReplySender,
+        now: Instant,
+    ) -> Option<(ReplySender, String)> {
+        let (commands, bytes) = (self.callers.len(), self.callers_bytes);
+        if commands >= PENDING_COMMANDS_MAX || bytes >= PENDING_BYTES_MAX {
+            return Some((reply, format!("{commands} commands ({bytes} bytes) wait for the log already")));
         }
-        let (commands, bytes) = (self.queue.len(), self.bytes);
-        let text = format!("{commands} commands ({bytes} bytes) wait for the log already: try again later");
-        // A caller that has gone away needs no answer.
-        let _ = reply.send(Err(Failure::Coordinator(Status::resource_exhausted(text))));
+        let waiting = Waiting::new(kind, Origin::Caller(reply));
+        self.callers_bytes += waiting.bytes;
+        self.callers.push_back((waiting, now));
+        None
     }
 
-    /// The commands of the next entry, at least one if there is any.
-    pub(crate) fn take_entry(&mut self) -> (Vec<Command>, Vec<Origin>) {
-        let (mut commands, mut origins, mut bytes) = (Vec::new(), Vec::new(), 0);
-        while let Some(waiting) = self.queue.front() {
-            let full = commands.len() >= ENTRY_COMMANDS_MAX || bytes + waiting.bytes > ENTRY_BYTES_MAX;
-            if full && !commands.is_empty() {
-                break;
-            }
-            let Some(waiting) = self.queue.pop_front() else { break };
-            bytes += waiting.bytes;
-            commands.push(waiting.command);
-            origins.push(waiting.origin);
+    /// How much of the room for clients' commands is taken, in parts of a thousand.
+    pub(crate) fn permille(&self) -> u64 {
+        let share = |of: usize, max: usize| u64::try_from(of * 1_000 / max).unwrap_or(u64::MAX);
+        share(self.callers.len(), PENDING_COMMANDS_MAX).max(share(self.callers_bytes, PENDING_BYTES_MAX))
+    }
+
+    /// When the oldest command of a client came.
+    pub(crate) fn waits_since(&self) -> Option<Instant> {
+        self.callers.front().map(|(_, since)| *since)
+    }
+
+    /// The commands of the next entry, at least one if there is any; those of clients up to so many bytes.
+    pub(crate) fn take_entry(&mut self, callers_bytes_max: usize) -> (Vec<Command>, Vec<Origin>) {
+        let mut taken = Taken::default();
+        while let Some(waiting) =
+            taken.fits(self.first.front(), ENTRY_BYTES_MAX).then(|| self.first.pop_front()).flatten()
+        {
+            taken.push(waiting);
         }
-        self.bytes -= bytes;
-        (commands, origins)
+        let bytes_max = ENTRY_BYTES_MAX.min(taken.bytes + callers_bytes_max);
+        while taken.fits(self.callers.front().map(|(waiting, _)| waiting), bytes_max) {
+            let Some((waiting, _)) = self.callers.pop_front() else { break };
+            self.callers_bytes -= waiting.bytes;
+            taken.push(waiting);
+        }
+        (taken.commands, taken.origins)
     }
 
     /// Everybody who waits.
     pub(crate) fn take_origins(&mut self) -> Vec<Origin> {
-        self.bytes = 0;
-        self.queue.drain(..).map(|waiting| waiting.origin).collect()
+        self.callers_bytes = 0;
+        let callers = self.callers.drain(..).map(|(waiting, _)| waiting);
+        self.first.drain(..).chain(callers).map(|waiting| waiting.origin).collect()
+    }
+}
+
+/// An entry that is being made.
+#[derive(Default)]
+struct Taken {
+    commands: Vec<Command>,
+    origins: Vec<Origin>,
+    bytes: usize,
+}
+
+impl Taken {
+    /// One command always does.
+    fn fits(&self, next: Option<&Waiting>, bytes_max: usize) -> bool {
+        let room = |next: &Waiting| self.commands.len() < ENTRY_COMMANDS_MAX && self.bytes + next.bytes <= bytes_max;
+        next.is_some_and(|next| self.commands.is_empty() || room(next))
+    }
+
+    fn push(&mut self, waiting: Waiting) {
+        self.bytes += waiting.bytes;
+        self.commands.push(waiting.command);
+        self.origins.push(waiting.origin);
     }
 }
 
@@ -118,10 +162,9 @@ mod tests {
         for size in [ENTRY_BYTES_MAX / 2, ENTRY_BYTES_MAX / 4, ENTRY_BYTES_MAX / 2, 2 * ENTRY_BYTES_MAX, 1] {
             pending.push(open(size), Origin::Time);
         }
-        let sizes = std::iter::from_fn(|| Some(pending.take_entry().0.len()).filter(|taken| *taken > 0));
+        let sizes = std::iter::from_fn(|| Some(pending.take_entry(ENTRY_BYTES_MAX).0.len()).filter(|taken| *taken > 0));
         assert_eq!(sizes.collect::<Vec<_>>(), [2, 1, 1, 1], "one that alone is too large still goes, alone");
         assert!(pending.is_empty());
-        assert_eq!(pending.bytes, 0);
     }
 
     #[test]
@@ -130,21 +173,44 @@ mod tests {
         for _ in 0..=ENTRY_COMMANDS_MAX {
             pending.push(Kind::AdvanceTime(AdvanceTime {}), Origin::Time);
         }
-        assert_eq!(pending.take_entry().0.len(), ENTRY_COMMANDS_MAX);
-        assert_eq!(pending.take_entry().0.len(), 1);
+        assert_eq!(pending.take_entry(ENTRY_BYTES_MAX).0.len(), ENTRY_COMMANDS_MAX);
+        assert_eq!(pending.take_entry(ENTRY_BYTES_MAX).0.len(), 1);
     }
 
-    #[test]
-    fn clients_are_refused_when_too_much_waits_and_others_are_not() {
+    fn caller() -> (ReplySender, oneshot::Receiver<Result<Reply, Failure>>) {
+        oneshot::channel()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_are_refused_when_too_much_waits_and_others_are_not() {
         let mut pending = Pending::default();
         pending.push(open(PENDING_BYTES_MAX), Origin::Time);
-        let (reply, mut refused) = oneshot::channel();
-        pending.push_or_refuse(open(1), reply);
-        match refused.try_recv() {
-            Ok(Err(Failure::Coordinator(status))) => assert_eq!(status.code(), tonic::Code::ResourceExhausted),
-            other => panic!("{other:?}"),
-        }
+        assert_eq!(pending.permille(), 0, "it takes no client's room");
+        let now = Instant::now();
+        assert!(pending.push_or_refuse(open(PENDING_BYTES_MAX), caller().0, now).is_none());
+        assert!(pending.permille() >= 1_000);
+        let (_, why) = pending.push_or_refuse(open(1), caller().0, now).expect("no room");
+        assert!(why.contains("1 commands") && why.contains("bytes"), "{why}");
         pending.push(open(1), Origin::Time);
-        assert_eq!(pending.take_origins().len(), 2);
+        assert_eq!(pending.take_origins().len(), 3);
+        assert!(pending.push_or_refuse(open(1), caller().0, now).is_none(), "room again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_clients_ask_goes_behind_everything_else_and_a_part_of_it_at_a_time() {
+        let mut pending = Pending::default();
+        let now = Instant::now();
+        for _ in 0..4 {
+            assert!(pending.push_or_refuse(open(1_000), caller().0, now).is_none());
+        }
+        pending.push(open(5_000), Origin::Time);
+        let origins = |pending: &mut Pending| {
+            let (_, origins) = pending.take_entry(2_500);
+            origins.iter().map(|origin| matches!(origin, Origin::Caller(_))).collect::<Vec<_>>()
+        };
+        assert_eq!(origins(&mut pending), [false, true, true]);
+        assert_eq!(pending.waits_since(), Some(now));
+        assert_eq!(origins(&mut pending), [true, true]);
+        assert_eq!((pending.is_empty(), pending.waits_since(), pending.callers_bytes), (true, None, 0));
     }
 }

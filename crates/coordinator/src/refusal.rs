@@ -4,8 +4,10 @@
 use muster_core::Refusal;
 use tonic::Status;
 
+use crate::admission::with_pushback;
 use crate::consensus::ProposeError;
 use crate::forward::retryable;
+use crate::limits::PUSHBACK_MS_OVERLOADED;
 
 /// Why a command has no reply.
 #[derive(Clone, Debug)]
@@ -42,7 +44,7 @@ pub(crate) fn refused(refusal: &Refusal) -> Status {
         Refusal::AlreadyExists(_) => Status::already_exists(text),
         Refusal::Invalid(_) => Status::invalid_argument(text),
         Refusal::Precondition(_) => Status::failed_precondition(text),
-        Refusal::Exhausted(_) => Status::resource_exhausted(text),
+        Refusal::Exhausted(_) => with_pushback(Status::resource_exhausted(text), PUSHBACK_MS_OVERLOADED),
     }
 }
 

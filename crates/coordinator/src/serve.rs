@@ -11,17 +11,21 @@ use futures::{FutureExt, Stream};
 use muster_proto::limits::MESSAGE_BYTES_MAX;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
+use crate::admission::{self, Entry, Weight};
 use crate::blobs::service::BlobsService;
 use crate::cluster_service::ClusterService;
 use crate::coordinator::Coordinator;
 use crate::forward::{self, Answerer, Repeatable};
-use crate::limits::{FORWARD_PAUSE_MS, FORWARD_WAIT_MS_MAX, KEEPALIVE_ANSWER_MS_MAX, KEEPALIVE_MS, SHUTDOWN_MS_MAX};
+use crate::limits::{
+    FORWARD_PAUSE_MS, FORWARD_WAIT_MS_MAX, KEEPALIVE_ANSWER_MS_MAX, KEEPALIVE_MS, REQUEST_MS_MAX, SHUTDOWN_MS_MAX,
+};
 use crate::service::RunsService;
 use crate::shared::Shared;
 use crate::stubs::blobs_server::BlobsServer;
@@ -148,6 +152,10 @@ impl Services {
         {
             return refused.into_http();
         }
+        let weight = admission::weight(request.uri().path());
+        if let Err(refused) = self.shared.admission.admit(weight, self.shared.check_leads().is_ok()) {
+            return refused.into_http();
+        }
         match route(request.uri().path()) {
             Route::Here => self.answer_here(request).await,
             Route::Stream => {
@@ -158,16 +166,34 @@ impl Services {
                     Err(status) => status.into_http(),
                 }
             }
-            route @ (Route::Read | Route::Leader) => self.answer_again(request, route).await,
+            route @ (Route::Read | Route::Leader) => self.answer_again(request, route, weight).await,
         }
     }
 
+    /// Reads all of a request; a submission as far as there is room beside the others.
+    async fn read(&self, request: http::Request<Body>, weight: Weight) -> Result<(Repeatable, Option<Entry>), Status> {
+        let admission = &self.shared.admission;
+        let mut entry = (weight == Weight::Submission).then(|| admission.enter()).transpose()?;
+        let reading = Repeatable::read(request, MESSAGE_BYTES_MAX + FRAME_HEADER_BYTES);
+        let late = |_| Status::deadline_exceeded(format!("the request did not come within {REQUEST_MS_MAX} ms"));
+        let request = tokio::time::timeout(Duration::from_millis(REQUEST_MS_MAX), reading).await.map_err(late)??;
+        if let Some(entry) = &mut entry {
+            admission.weigh(entry, request.bytes())?;
+        }
+        Ok((request, entry))
+    }
+
     /// Asks again while a change of leaders is under way.
-    async fn answer_again(mut self, request: http::Request<Body>, route: Route) -> http::Response<Body> {
+    async fn answer_again(
+        mut self,
+        request: http::Request<Body>,
+        route: Route,
+        weight: Weight,
+    ) -> http::Response<Body> {
         let shared = Arc::clone(&self.shared);
         let was_forwarded = forward::was_forwarded(&request);
-        let request = match Repeatable::read(request, MESSAGE_BYTES_MAX + FRAME_HEADER_BYTES).await {
-            Ok(request) => request,
+        let (request, _entry) = match self.read(request, weight).await {
+            Ok(read) => read,
             Err(status) => return status.into_http(),
         };
         let until = Instant::now() + Duration::from_millis(FORWARD_WAIT_MS_MAX);

@@ -7,6 +7,7 @@ use muster_proto::v1::command::Kind;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tonic::Status;
 
+use crate::admission::Admission;
 use crate::archive::{ArchiveReader, ArchiveSource, DirArchive};
 use crate::blobs::copies::Blobs;
 use crate::blobs::store::BlobStore;
@@ -23,6 +24,12 @@ use crate::signals::Signals;
 /// A command that was handed over.
 pub(crate) struct Submitted(oneshot::Receiver<Result<Reply, Failure>>);
 
+/// The ways to the main loop.
+pub(crate) struct Ways {
+    pub(crate) inbox: mpsc::Sender<Event>,
+    pub(crate) urgent: mpsc::Sender<Event>,
+}
+
 /// One for each coordinator.
 pub(crate) struct Shared {
     pub(crate) consensus: Arc<dyn Consensus>,
@@ -33,24 +40,29 @@ pub(crate) struct Shared {
     pub(crate) blobs: Arc<Blobs>,
     pub(crate) signals: Signals,
     pub(crate) running: RunningTable,
+    pub(crate) admission: Admission,
     pub(crate) add_streams: Arc<Semaphore>,
     pub(crate) watches: Arc<Semaphore>,
     pub(crate) output_streams: Arc<Semaphore>,
     archive: Arc<dyn ArchiveReader>,
     inbox: mpsc::Sender<Event>,
+    /// What workers say, and what ends work: taken before what is in the inbox.
+    urgent: mpsc::Sender<Event>,
     leads: watch::Sender<Leadership>,
     end: watch::Sender<Option<End>>,
 }
 
 impl Shared {
-    pub(crate) fn new(consensus: Arc<dyn Consensus>, config: Config, inbox: mpsc::Sender<Event>) -> Self {
+    pub(crate) fn new(consensus: Arc<dyn Consensus>, config: Config, ways: Ways) -> Self {
         let forwarder = Arc::<Forwarder>::default();
         let store = BlobStore::new(Arc::clone(&config.disk), config.data.clone(), config.blobs_bytes_max);
         let blobs = Blobs::new(store, Arc::clone(&consensus), Arc::clone(&forwarder), config.channels.clone());
         let archive = DirArchive::new(Arc::clone(&config.disk), config.data.clone());
         let archive = Arc::new(archive.with_source(Arc::clone(&blobs) as Arc<dyn ArchiveSource>));
+        let node = consensus.status().node;
         Self {
-            node: consensus.status().node,
+            admission: Admission::new(node.clone()),
+            node,
             forwarder,
             blobs,
             consensus,
@@ -61,7 +73,8 @@ impl Shared {
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),
             output_streams: Arc::new(Semaphore::new(OUTPUT_STREAMS_MAX)),
             archive,
-            inbox,
+            inbox: ways.inbox,
+            urgent: ways.urgent,
             leads: watch::Sender::default(),
             end: watch::Sender::new(None),
         }
@@ -81,6 +94,11 @@ impl Shared {
     /// The way to the main loop.
     pub(crate) fn inbox(&self) -> mpsc::Sender<Event> {
         self.inbox.clone()
+    }
+
+    /// The way to the main loop that no client's load stands in.
+    pub(crate) fn urgent(&self) -> mpsc::Sender<Event> {
+        self.urgent.clone()
     }
 
     /// Says that everything ends. The first reason stays.
@@ -125,6 +143,12 @@ impl Shared {
     /// Who leads, with every change.
     pub(crate) fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leads.subscribe()
+    }
+
+    /// Somebody leads, as far as this node knows.
+    pub(crate) fn leads(&self) -> bool {
+        let leads = self.leads.borrow();
+        leads.is_leader || leads.leader.is_some()
     }
 
     /// What only the leader knows is asked of this node.
@@ -174,7 +198,9 @@ impl Shared {
     pub(crate) async fn submit(&self, kind: Kind) -> Result<Submitted, Status> {
         self.check_open()?;
         let (sender, reply) = oneshot::channel();
-        self.inbox.send(Event::Propose { kind, reply: sender }).await.map_err(|_| self.gone())?;
+        let ends_work = matches!(kind, Kind::CancelRun(_));
+        let way = if ends_work { &self.urgent } else { &self.inbox };
+        way.send(Event::Propose { kind, reply: sender }).await.map_err(|_| self.gone())?;
         Ok(Submitted(reply))
     }
 

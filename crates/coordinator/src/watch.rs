@@ -174,6 +174,8 @@ impl Watch {
             return Ok(());
         }
         self.progress_due = false;
+        // More rarely while there is more important work.
+        self.ticks.reset_after(Duration::from_millis(PROGRESS_MS_MIN) * self.shared.admission.pace());
         let now = self.shared.config.clock.monotonic();
         match self.shared.read(|state| progress(state, self.run, &running, now)) {
             Some(progress) => self.send(Kind::Progress(progress)).await,

@@ -164,7 +164,7 @@ impl MainLoop {
     /// The process of a session is gone: what its keeper still recorded comes first. Reading it waits for the
     /// keeper to end, so it happens on a thread of its own.
     fn read_spool(&self, session: u64) {
-        let (recovery, inbox) = (Arc::clone(&self.recovery), self.shared.inbox());
+        let (recovery, inbox) = (Arc::clone(&self.recovery), self.shared.urgent());
         let process = self.sessions.get(session).and_then(|soft| soft.process.clone()).unwrap_or_default();
         tokio::task::spawn_blocking(move || {
             let reports = recovery.spooled(session, &process);

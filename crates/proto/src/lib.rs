@@ -18,5 +18,8 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/muster.v1.rs"));
 }
 
+/// The metadata of a refusal that says after how many milliseconds to ask again; gRPC's own name for it.
+pub const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
+
 pub use bytes::Bytes;
 pub use prost::Message;

@@ -89,6 +89,8 @@ pub enum Control {
         /// known any more.
         ended: oneshot::Sender<RunnersEnded>,
     },
+    /// Take nothing new, hand back what has not started, let what runs end, and return then.
+    Retire,
     /// End the runners of a run in order; what was prepared is told of it through its `ended`.
     EndRunners {
         /// The run.

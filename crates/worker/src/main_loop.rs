@@ -40,6 +40,8 @@ enum Event {
 /// When to stop, and how far that is.
 struct Stopping<F> {
     shutdown: Pin<Box<F>>,
+    /// A session that is over is not followed by another one.
+    retiring: bool,
     /// Set once shutting down.
     overdue_at: Option<Instant>,
 }
@@ -77,7 +79,7 @@ pub async fn run(
     let mut left = settle(&config).await?;
     let shop = shop(&config, channels.clone()).await?;
     let mut uplink = Uplink::new(channels, config.bearer.clone());
-    let stopping = Stopping { shutdown: Box::pin(shutdown), overdue_at: None };
+    let stopping = Stopping { shutdown: Box::pin(shutdown), retiring: false, overdue_at: None };
     let looks = tokio::time::interval(Duration::from_millis(KEPT_LOOK_MS));
     let mut outside = Outside { stopping, control, control_closed: false, looks };
     loop {
@@ -150,7 +152,7 @@ async fn run_session<F: Future<Output = ()>>(
     uplink: &mut Uplink,
     outside: &mut Outside<F>,
 ) -> Result<End, WorkerError> {
-    if outside.stopping.overdue_at.is_some() {
+    if outside.stopping.retiring || outside.stopping.overdue_at.is_some() {
         return Ok(End::Finished);
     }
     loop {
@@ -183,7 +185,10 @@ async fn run_session<F: Future<Output = ()>>(
                 session.composed(batch);
             }
             Event::Composed(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
-            Event::Control(asked) => session.asked(asked),
+            Event::Control(asked) => {
+                outside.stopping.retiring |= matches!(asked, Control::Retire);
+                session.asked(asked);
+            }
             Event::Tick => session.feed(Input::Tick),
             Event::Shutdown => {
                 let wait = session.grace_ms_max.saturating_add(SHUTDOWN_MS_MAX);

@@ -211,6 +211,7 @@ impl<'a> Session<'a> {
                     self.to_prepare.push(*prepare);
                 }
             }
+            Control::Retire => self.feed(Input::Retire),
             Control::EndRunners { run_id } => {
                 self.request(keeper_request::Kind::EndRunners(EndRunners { run_id }));
             }

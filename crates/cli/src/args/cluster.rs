@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand};
 
@@ -67,6 +68,10 @@ pub(crate) struct CoordinatorArgs {
     #[arg(long, value_name = "DUR", env = "MUSTER_WORKER_TIMEOUT", hide_env_values = true,
           value_parser = crate::report::duration::parse)]
     pub(crate) worker_timeout: Option<Duration>,
+    /// Memory that this coordinator may use, as in 2GiB; when most of it is in use, new work is refused until there is room
+    /// [default: what its control groups allow, else half of the machine's]
+    #[arg(long, value_name = "SIZE", env = "MUSTER_MEMORY_LIMIT", hide_env_values = true)]
+    pub(crate) memory_limit: Option<ByteSize>,
     /// What goes to standard error about what happens inside; MUSTER_LOG takes filters, too [default: warn]
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log_level: Option<LogLevel>,
@@ -90,6 +95,11 @@ pub(crate) struct WorkerArgs {
     /// What tasks can ask for, beside what is detected; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) label: Vec<String>,
+    /// When this worker is told to end (SIGTERM): what has not started goes back at once, what runs may end within this time,
+    /// and what is left then is stopped and runs elsewhere first; a second signal stops it at once
+    /// [default: what runs is stopped at once]
+    #[arg(long, value_name = "DUR", value_parser = crate::report::duration::parse)]
+    pub(crate) drain_timeout: Option<Duration>,
     /// Files of projects that are kept for later runs, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = muster_worker::limits::WORKSPACE_CACHE_BYTES)]
     pub(crate) cache_bytes: u64,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use muster_client::{Access, channel_tcp};
 use muster_coordinator::listen::{DialTcp, DialTls, accept};
-use muster_coordinator::{Channels, Config, Coordinator};
+use muster_coordinator::{Channels, Config, Coordinator, ProcessGauges};
 use muster_identity::Tls;
 use muster_raft::{Formation, Leadership, PeerAddress, RaftHandle, RaftOptions, RealDisk};
 use tokio::net::TcpListener;
@@ -62,6 +62,8 @@ pub(crate) async fn coordinator(context: &Context, args: &CoordinatorArgs) -> Co
     config.channels = Some(Arc::new(ToNodes(access)));
     config.guard = guard;
     config.remote_outputs = true;
+    let memory_limit = args.memory_limit.map(|limit| limit.as_u64());
+    config.gauges = Arc::new(ProcessGauges::new(memory_limit, Some(place.data.root().to_owned())));
     config.set_lease_ttl(args.worker_timeout);
     let started = muster_coordinator::start(raft.clone(), config, Arc::new(Neighbours)).await;
     let coordinator = started.map_err(|error| Failure::cluster(error.to_string()))?;

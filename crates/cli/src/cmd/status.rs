@@ -5,6 +5,8 @@ use crate::exit_code::{CommandResult, OK};
 use crate::host::Reader;
 use crate::out;
 use crate::report::json::StatusJson;
+use crate::report::{json_words, sanitise};
+use muster_proto::v1::StatusReply;
 
 pub(crate) async fn status(context: &Context) -> CommandResult {
     let mut reader = Reader::open(&context.place).await?;
@@ -28,12 +30,15 @@ pub(crate) async fn status(context: &Context) -> CommandResult {
         Some(endpoints) => text.push_str(&format!("cluster   {}\n", endpoints.addresses().join(", "))),
         None => {
             text.push_str(&format!("data      {}\n", context.place.data.root().display()));
-            text.push_str(&format!("project   {}\n", crate::report::sanitise::line(&context.place.project)));
+            text.push_str(&format!("project   {}\n", sanitise::line(&context.place.project)));
         }
     }
     text.push_str(&format!("runs      {} live\n", status.live_runs));
     if hosted {
         text.push_str(&format!("slots     {}\n", status.slots));
+    }
+    if hosted {
+        text.push_str(&load(&status));
     }
     for trouble in status.circuits.iter().filter_map(super::workers::trouble) {
         text.push_str(&format!("circuit   {trouble}\n"));
@@ -44,4 +49,27 @@ pub(crate) async fn status(context: &Context) -> CommandResult {
     ));
     out::put(&text)?;
     Ok(OK)
+}
+
+/// The level, why, and what there is of memory and disk.
+fn load(status: &StatusReply) -> String {
+    let level = match json_words::load_level(status.level()) {
+        None => "unknown".to_owned(),
+        Some(level) if status.level_reason.is_empty() => level.to_owned(),
+        Some(level) => format!("{} · {}", level.replace('_', "-"), sanitise::line(&status.level_reason)),
+    };
+    let mut text = format!("load      {level}\n");
+    let mib = |bytes: u64| bytes >> 20;
+    if status.memory_bytes > 0 {
+        let (used, limit) = (mib(status.memory_bytes), mib(status.memory_limit_bytes));
+        text.push_str(&format!("memory    {used} MiB, of {limit} MiB that it may use\n"));
+    }
+    if status.disk_reserve_bytes > 0 {
+        let (free, reserve) = (mib(status.disk_free_bytes), mib(status.disk_reserve_bytes));
+        text.push_str(&format!("disk      {free} MiB free, {reserve} MiB of them in reserve\n"));
+    }
+    if status.refused > 0 {
+        text.push_str(&format!("refused   {} requests, because of the load\n", status.refused));
+    }
+    text
 }

@@ -7,7 +7,7 @@ use muster_core::agent::limits::QUEUE_BATCHED_PER_SLOT_MAX;
 use muster_core::limits::SESSION_LEASES_MAX;
 use muster_identity::{CertificateRole, Holder};
 use muster_proto::v1::KeyValue;
-use muster_worker::WorkerConfig;
+use muster_worker::{Control, WorkerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -37,16 +37,27 @@ pub(crate) async fn worker(context: &Context, args: &WorkerArgs) -> CommandResul
     let refused = |error| Failure::cluster(format!("signals cannot be received: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
+    let (control, controlled) = mpsc::channel(CONTROL_MAX);
+    let drain = args.drain_timeout;
     let stop = async move {
+        tokio::select! {
+            _ = interrupt.recv() => return,
+            _ = terminate.recv() => {}
+        }
+        let Some(drain) = drain else { return };
+        if control.send(Control::Retire).await.is_err() {
+            return;
+        }
+        out::complain(&format!("told to end: what runs may end within {}", humantime::format_duration(drain)));
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            () = tokio::time::sleep(drain) => {}
         }
     };
     let slots = config.slots;
     // A reader that went away is no reason for a worker to end.
     let _ = out::put(&format!("worker {name} · {slots} slots · dials {}\n", endpoints.addresses().join(", ")));
-    let (_control, controlled) = mpsc::channel(CONTROL_MAX);
     muster_worker::run(config, channels, controlled, stop)
         .await
         .map_err(|error| Failure::cluster(error.to_string()))?;

@@ -2,8 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use muster_client::{Access, Client, ClientError, channel_tcp};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use muster_client::limits::CONNECT_NEXT_MS;
+use muster_client::{Access, Breaker, Client, ClientError, channel_tcp};
+use parking_lot::Mutex;
 use tonic::transport::Channel;
 
 use crate::exit_code::Failure;
@@ -15,6 +20,7 @@ pub(crate) struct Endpoints {
     addresses: Vec<String>,
     access: Access,
     preferred: AtomicUsize,
+    breakers: Mutex<Vec<Breaker>>,
 }
 
 impl Endpoints {
@@ -31,7 +37,8 @@ impl Endpoints {
             let count = addresses.len();
             return Err(Failure::usage(format!("{option} names {count} coordinators: from 1 to {ENDPOINTS_MAX}")));
         }
-        Ok(Arc::new(Self { addresses, access, preferred: AtomicUsize::new(0) }))
+        let breakers = Mutex::new(vec![Breaker::default(); addresses.len()]);
+        Ok(Arc::new(Self { addresses, access, preferred: AtomicUsize::new(0), breakers }))
     }
 
     /// All of them.
@@ -60,30 +67,66 @@ impl Endpoints {
         if self.access.tls().is_some() { "https" } else { "http" }
     }
 
-    /// The one that is asked first did not do: another one next time.
+    /// The one that was connected to last did not do: another one next time.
     pub(crate) fn turn(&self) {
-        self.preferred.fetch_add(1, Ordering::Relaxed);
+        let used = self.preferred.fetch_add(1, Ordering::Relaxed) % self.addresses.len();
+        self.breakers.lock()[used].failed(Instant::now());
     }
 
-    /// A connection to the first that answers.
+    /// A connection to the first that answers. One that takes its time to accept is not waited for alone, and one that failed
+    /// again and again comes last.
     ///
     /// # Errors
     /// Why each of them did not.
     pub(crate) async fn connect(&self) -> Result<Client, ClientError> {
-        let first = self.preferred.load(Ordering::Relaxed);
+        let mut waiting = self.order().into_iter();
+        let mut dialling = FuturesUnordered::new();
         let mut refused = Vec::new();
-        for turn in 0..self.addresses.len() {
-            let address = &self.addresses[(first + turn) % self.addresses.len()];
-            match self.connect_to(address).await {
-                Ok(client) => {
-                    self.preferred.store(first + turn, Ordering::Relaxed);
+        loop {
+            match waiting.next() {
+                Some(at) => dialling.push(self.dial(at)),
+                None if dialling.is_empty() => break,
+                None => {}
+            }
+            let patience = Duration::from_millis(CONNECT_NEXT_MS);
+            let answered = match waiting.len() {
+                0 => dialling.next().await,
+                _ => tokio::time::timeout(patience, dialling.next()).await.unwrap_or(None),
+            };
+            match answered {
+                Some((at, Ok(client))) => {
+                    self.preferred.store(at, Ordering::Relaxed);
                     return Ok(client);
                 }
-                Err(error) => refused.push(error.to_string()),
+                Some((_, Err(error))) => refused.push(error.to_string()),
+                None => {}
             }
         }
         let source = refused.join("; ").into();
         Err(ClientError::Connect { endpoint: self.addresses.join(", "), source })
+    }
+
+    /// All of them, in the order in which they are dialled.
+    fn order(&self) -> Vec<usize> {
+        let (first, count, now) = (self.preferred.load(Ordering::Relaxed), self.addresses.len(), Instant::now());
+        let mut order: Vec<usize> = (0..count).map(|turn| (first + turn) % count).collect();
+        let breakers = self.breakers.lock();
+        order.sort_by_key(|at| breakers[*at].circuit(now));
+        order
+    }
+
+    async fn dial(&self, at: usize) -> (usize, Result<Client, ClientError>) {
+        let client = self.connect_to(&self.addresses[at]).await;
+        if client.is_err() {
+            self.breakers.lock()[at].failed(Instant::now());
+        }
+        (at, client)
+    }
+
+    /// The coordinator that was connected to last did what was asked.
+    pub(crate) fn answered(&self) {
+        let used = self.preferred.load(Ordering::Relaxed) % self.addresses.len();
+        self.breakers.lock()[used].succeeded();
     }
 }
 

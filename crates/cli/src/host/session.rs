@@ -243,6 +243,12 @@ impl Connector for Session {
         })
     }
 
+    fn answered(&self) {
+        if let Some(endpoints) = &self.place.cluster {
+            endpoints.answered();
+        }
+    }
+
     fn retrying(&self, error: &ClientError, wait: std::time::Duration) {
         tracing::debug!(%error, ?wait, "trying again");
         let Some(endpoints) = &self.place.cluster else { return };

@@ -110,6 +110,7 @@ impl Human {
             NoteKind::AttemptRetried => "RETRY   ",
             NoteKind::FailureSuspect => "SUSPECT ",
             NoteKind::CircuitMoved => "CIRCUIT ",
+            NoteKind::LevelChanged => "LOAD    ",
             NoteKind::Cancelling => "CANCEL  ",
             NoteKind::Warning => "WARNING ",
             _ => "INFRA   ",

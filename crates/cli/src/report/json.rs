@@ -326,6 +326,38 @@ pub(crate) struct StatusJson<'a> {
     slots: u32,
     /// Workers that are quarantined or whose circuit is not closed, connected (session above 0) or not.
     circuits: Vec<WorkerJson<'a>>,
+    load: LoadJson<'a>,
+}
+
+/// How much is left to the node that was asked; null where nobody hosts.
+#[derive(Debug, Serialize)]
+struct LoadJson<'a> {
+    level: Option<&'static str>,
+    /// What led to it.
+    reason: &'a str,
+    /// Null where it could not be read.
+    memory_bytes: Option<u64>,
+    memory_limit_bytes: Option<u64>,
+    disk_free_bytes: Option<u64>,
+    disk_reserve_bytes: Option<u64>,
+    /// Requests refused because of the load since the node was started.
+    refused: u64,
+}
+
+impl<'a> LoadJson<'a> {
+    fn new(status: &'a StatusReply) -> Self {
+        let known = |bytes: u64| (bytes > 0).then_some(bytes);
+        let disk = known(status.disk_reserve_bytes);
+        Self {
+            level: super::json_words::load_level(status.level()),
+            reason: &status.level_reason,
+            memory_bytes: known(status.memory_bytes),
+            memory_limit_bytes: known(status.memory_limit_bytes),
+            disk_free_bytes: disk.map(|_| status.disk_free_bytes),
+            disk_reserve_bytes: disk,
+            refused: status.refused,
+        }
+    }
 }
 
 impl<'a> StatusJson<'a> {
@@ -344,6 +376,7 @@ impl<'a> StatusJson<'a> {
             live_runs: status.live_runs,
             slots: status.slots,
             circuits: status.circuits.iter().map(WorkerJson::from).collect(),
+            load: LoadJson::new(status),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Words of the glossary that only JSON and listings use.
 
-use muster_proto::v1::{CancelReason, CircuitState, NoteKind, TaskResult, TaskState};
+use muster_proto::v1::{CancelReason, CircuitState, LoadLevel, NoteKind, TaskResult, TaskState};
 
 /// `pending`, `leased`, `suspect`, `ended`.
 pub(crate) fn task_state(state: TaskState) -> &'static str {
@@ -33,6 +33,17 @@ pub(crate) fn cancel_reason(reason: CancelReason) -> Option<&'static str> {
     }
 }
 
+/// How much is left to a coordinator; `None` where nobody said.
+pub(crate) fn load_level(level: LoadLevel) -> Option<&'static str> {
+    match level {
+        LoadLevel::Unspecified => None,
+        LoadLevel::Normal => Some("normal"),
+        LoadLevel::Busy => Some("busy"),
+        LoadLevel::Overloaded => Some("overloaded"),
+        LoadLevel::ReadOnly => Some("read_only"),
+    }
+}
+
 /// What a note is about.
 pub(crate) fn note_kind(kind: NoteKind) -> &'static str {
     match kind {
@@ -48,6 +59,7 @@ pub(crate) fn note_kind(kind: NoteKind) -> &'static str {
         NoteKind::FailureSuspect => "failure_suspect",
         NoteKind::FailureReclassed => "failure_reclassed",
         NoteKind::CircuitMoved => "circuit_moved",
+        NoteKind::LevelChanged => "level_changed",
     }
 }
 

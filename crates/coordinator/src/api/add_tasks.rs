@@ -6,14 +6,19 @@ use muster_proto::v1::{AddTasks, AddTasksReply};
 use tonic::Status;
 
 use super::Decision;
+use crate::admission::Weight;
 use crate::shared::{Shared, Submitted};
 
 pub(crate) async fn call(shared: &Shared, request: AddTasks) -> Result<AddTasksReply, Status> {
+    shared.read(|state| shared.admission.admit_tasks(state, &request.run_id))?;
     decide(request).carry_out(shared, answer).await
 }
 
 /// Hands a chunk over, to be answered by [`answered`].
 pub(crate) async fn submit(shared: &Shared, request: AddTasks) -> Result<Submitted, Status> {
+    // The level may have changed since the stream began.
+    shared.admission.admit(Weight::Submission, true)?;
+    shared.read(|state| shared.admission.admit_tasks(state, &request.run_id))?;
     match decide(request) {
         Decision::Propose(kind) => shared.submit(*kind).await,
         Decision::Refuse(status) => Err(status),

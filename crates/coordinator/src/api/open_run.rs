@@ -12,6 +12,7 @@ use crate::limits::RUN_OPTIONS_BYTES_MAX;
 use crate::shared::Shared;
 
 pub(crate) async fn call(shared: &Shared, request: OpenRun, tenant: Option<Tenant>) -> Result<OpenRunReply, Status> {
+    shared.admission.admit_priority(request.options.as_ref().map_or(0, |options| options.priority))?;
     decide(request, tenant).carry_out(shared, answer).await
 }
 

@@ -60,7 +60,7 @@ impl Workers for WorkersService {
             connection,
             certified,
             inbound: request.into_inner(),
-            inbox: self.shared.inbox(),
+            inbox: self.shared.urgent(),
             alive: ends.alive,
             _permit: permit,
         };

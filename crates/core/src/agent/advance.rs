@@ -27,7 +27,8 @@ impl Agent {
             self.ask(now_ms, beat);
             self.flush(now_ms);
         }
-        let done = self.phase == Phase::ShuttingDown && self.book.is_empty() && self.outbox.len() == 0;
+        let leaves = matches!(self.phase, Phase::Retiring | Phase::ShuttingDown);
+        let done = leaves && self.book.is_empty() && self.outbox.len() == 0;
         if done {
             self.phase = Phase::Over;
             self.act(Action::Finished);

@@ -94,8 +94,8 @@ impl Agent {
         if !self.book.take(lease) {
             return;
         }
-        if self.phase == Phase::ShuttingDown {
-            return self.hand_back(now_ms, token, Outcome::Returned, "the worker is shutting down");
+        if self.phase != Phase::Working {
+            return self.hand_back(now_ms, token, Outcome::Returned, LEAVING);
         }
         match self.contexts.get_mut(&run) {
             None => self.hand_back(now_ms, token, Outcome::Env, "the worker was not told the run's environment"),
@@ -212,12 +212,26 @@ impl Agent {
         }
     }
 
-    pub(super) fn shut_down(&mut self, now_ms: u64) {
+    pub(super) fn retire(&mut self, now_ms: u64) {
         if self.phase != Phase::Working {
             return;
         }
+        self.phase = Phase::Retiring;
+        self.hand_back_all(now_ms, LEAVING);
+        let mut stops = Vec::new();
+        for (token, given) in self.book.given_mut().filter(|(_, given)| given.stage == Stage::Waiting) {
+            given.stopped_as.get_or_insert(Outcome::Returned);
+            stops.push(Action::Stop { token, grace_ms: given.grace_ms, unstarted_only: true });
+        }
+        self.actions.extend(stops);
+    }
+
+    pub(super) fn shut_down(&mut self, now_ms: u64) {
+        if !matches!(self.phase, Phase::Working | Phase::Retiring) {
+            return;
+        }
         self.phase = Phase::ShuttingDown;
-        self.hand_back_all(now_ms, "the worker is shutting down");
+        self.hand_back_all(now_ms, LEAVING);
         let mut stops = Vec::new();
         for (token, given) in self.book.given_mut().filter(|(_, given)| given.stage != Stage::Ended) {
             given.stopped_as.get_or_insert(Outcome::Preempted);
@@ -242,6 +256,9 @@ impl Agent {
         }
     }
 }
+
+/// Why a worker that is told to end hands leases back.
+const LEAVING: &str = "the worker is shutting down";
 
 /// The report of an attempt of which nothing is known but why it ended.
 fn unstarted(task: TaskRef, token: u64, outcome: Outcome, message: &str) -> AttemptReport {

@@ -65,6 +65,8 @@ pub enum Input {
         /// For people.
         reason: String,
     },
+    /// Hand back what has not started, let the rest end, and finish.
+    Retire,
     /// Hand back, stop, report, and finish.
     Shutdown,
     /// Time has passed.
@@ -122,7 +124,7 @@ pub enum Action {
         /// For people.
         reason: String,
     },
-    /// After [`Input::Shutdown`]: nothing runs and every report is durable.
+    /// After [`Input::Retire`] or [`Input::Shutdown`]: nothing runs and every report is durable.
     Finished,
 }
 
@@ -138,6 +140,7 @@ enum Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Working,
+    Retiring,
     ShuttingDown,
     Over,
 }
@@ -204,6 +207,7 @@ impl Agent {
             Input::NotStarted { token } => self.not_started(now_ms, token),
             Input::Report(report) => self.report(now_ms, report),
             Input::KeeperLost { reason } => self.keeper_lost(now_ms, &reason),
+            Input::Retire => self.retire(now_ms),
             Input::Shutdown => self.shut_down(now_ms),
             Input::Tick => {}
         }

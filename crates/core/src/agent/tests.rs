@@ -337,6 +337,41 @@ fn shutdown_hands_back_preempts_reports_and_then_finishes() {
 }
 
 #[test]
+fn a_worker_that_retires_hands_back_what_waits_lets_the_rest_end_and_then_finishes() {
+    let mut agent = working(1, 10);
+    say(&mut agent, 0, leases([1, 2]));
+    feed(&mut agent, 0, Input::Started { token: 1 });
+    let actions = feed(&mut agent, 1, Input::Retire);
+    assert!(!actions.iter().any(|action| matches!(action, Action::Stop { unstarted_only: false, .. })), "{actions:?}");
+    assert_eq!(outcomes(&actions), [(2, Outcome::Returned)]);
+    let seq = batches(&actions)[0].seq;
+    say(&mut agent, 2, Said::ReportsDone(ReportsDone { seq }));
+    let late = say(&mut agent, 3, leases([3]));
+    assert_eq!(outcomes(&late), [(3, Outcome::Returned)], "nothing new is begun");
+    let seq = batches(&late)[0].seq;
+    say(&mut agent, 4, Said::ReportsDone(ReportsDone { seq }));
+    feed(&mut agent, 5_000, Input::Exited { token: 1, wall_us: 9 });
+    let rest = feed(&mut agent, 5_000, ended(1, Outcome::Passed));
+    assert_eq!(outcomes(&rest), [(1, Outcome::Passed)]);
+    let seq = batches(&rest)[0].seq;
+    let last = say(&mut agent, 5_001, Said::ReportsDone(ReportsDone { seq }));
+    assert_eq!(last.last(), Some(&Action::Finished));
+}
+
+#[test]
+fn what_still_runs_when_the_time_to_retire_is_over_is_preempted() {
+    let mut agent = working(1, 10);
+    say(&mut agent, 0, leases([1]));
+    feed(&mut agent, 0, Input::Started { token: 1 });
+    feed(&mut agent, 1, Input::Retire);
+    let actions = feed(&mut agent, 500, Input::Shutdown);
+    assert!(actions.contains(&Action::Stop { token: 1, grace_ms: 500, unstarted_only: false }), "{actions:?}");
+    feed(&mut agent, 501, Input::Exited { token: 1, wall_us: 9 });
+    let rest = feed(&mut agent, 501, ended(1, Outcome::Cancelled));
+    assert_eq!(outcomes(&rest), [(1, Outcome::Preempted)]);
+}
+
+#[test]
 fn shutdown_before_the_first_welcome_finishes_at_once() {
     assert_eq!(feed(&mut agent(1, 0), 0, Input::Shutdown), [Action::Finished]);
 }

@@ -30,16 +30,17 @@ pub(super) struct Room<'a> {
     /// Resources that grants of this plan hold.
     planned: BTreeMap<&'a str, u64>,
     /// Groups that it has begun and of which more is ready that it could execute.
-    open: BTreeSet<GroupKey>,
-    groups: BTreeMap<GroupKey, Held>,
+    open: BTreeMap<GroupKey, Open<'a>>,
     /// The next task of an own group, as far as it is known.
     next: Option<Option<Pick>>,
 }
 
 /// What a session holds of a group, with what this plan grants it.
 #[derive(Clone, Copy, Default)]
-struct Held {
+struct Open<'a> {
     leases: u32,
+    /// Fits of its tasks.
+    fits: Option<&'a BTreeSet<u32>>,
     /// First and last task.
     span: Option<(u32, u32)>,
 }
@@ -81,7 +82,7 @@ impl<'a> Rooms<'a> {
             for label in &room.labels {
                 by_label.entry(*label).or_default().insert(room.place(at));
             }
-            for group in &room.open {
+            for group in room.open.keys() {
                 having.entry(*group).or_default().insert(at);
             }
         }
@@ -213,8 +214,8 @@ impl<'a> Rooms<'a> {
         let mut opened = false;
         if group.1 > 0 {
             let room = &mut self.rooms[at];
-            room.groups.entry(group).or_default().add(pick.index);
-            room.open.insert(group);
+            let fits = fits_of_group(self.state, group);
+            room.open.entry(group).or_insert_with(|| Open { fits, ..Open::default() }).add(pick.index);
             self.having.entry(group).or_default().insert(at);
             opened = self.close_finished(group, work);
         }
@@ -256,14 +257,16 @@ impl<'a> Rooms<'a> {
 
 impl<'a> Room<'a> {
     fn of(state: &'a State, session: &'a Session, trust: Trust, credits: u32) -> Self {
-        let (fits, ready) = (&state.index.fits, &state.index.ready);
-        let has_more = |(run, group): &GroupKey| {
-            let mut numbers = ready.get(run).into_iter().flat_map(|queues| queues.fits_of_group(*group));
-            numbers.any(|number| session.could_ever_fit(fits.get(number).map(AsRef::as_ref)))
-        };
-        let open: BTreeSet<_> = session.groups.keys().chain(&session.pins).copied().filter(has_more).collect();
-        let holds = |group: &GroupKey| (*group, session.groups.get(group).map(Held::of).unwrap_or_default());
-        let groups = open.iter().map(holds).collect();
+        let fits = &state.index.fits;
+        let mut open = BTreeMap::new();
+        let groups = session.groups.iter().map(|(group, tasks)| (group, Some(tasks)));
+        let pins = session.pins.iter().filter(|group| !session.groups.contains_key(*group));
+        for (group, tasks) in groups.chain(pins.map(|group| (group, None))) {
+            let Some(of_group) = fits_of_group(state, *group) else { continue };
+            if of_group.iter().any(|number| session.could_ever_fit(fits.get(*number).map(AsRef::as_ref))) {
+                open.insert(*group, Open::of(tasks, of_group));
+            }
+        }
         let idle = session.slots().saturating_sub(session.lease_count());
         let labels = session.labels().iter().filter_map(|(key, value)| fits.label_number(key, value));
         let labels = std::iter::once(ANY).chain(labels).collect();
@@ -275,7 +278,6 @@ impl<'a> Room<'a> {
             granted: false,
             labels,
             planned: BTreeMap::new(),
-            groups,
             open,
             next: None,
         }
@@ -308,22 +310,30 @@ impl<'a> Room<'a> {
     }
 
     fn find_own(&self, work: &Work<'_>) -> Option<Pick> {
-        let held = |group: &GroupKey| (self.groups.get(group).copied().unwrap_or_default(), *group);
-        let mut open: Vec<_> = self.open.iter().map(held).collect();
-        open.sort_by_key(|(held, _)| held.leases);
-        let of_group = |(held, group): &(Held, GroupKey)| {
-            let next = |queue| work.next_of(queue, group.1, held.span, self.session.id());
-            work.queues_of(*group).filter(|queue| self.fits(work.fit(*queue))).filter_map(next).min()
+        let mut open: Vec<_> = self.open.iter().collect();
+        open.sort_by_key(|(_, open)| open.leases);
+        let of_group = |(group, open): &(&GroupKey, &Open<'_>)| {
+            let (run, group) = **group;
+            let line = work.line(run)?;
+            let queues = open.fits.into_iter().flatten().map(|fit| (line, *fit));
+            let next = |queue| work.next_of(queue, group, open.span, self.session.id());
+            queues.filter(|queue| self.fits(work.fit(*queue))).filter_map(next).min()
         };
-        let mut equal = open.chunk_by(|(one, _), (other, _)| one.leases == other.leases);
+        let mut equal = open.chunk_by(|(_, one), (_, other)| one.leases == other.leases);
         equal.find_map(|groups| groups.iter().filter_map(of_group).min())
     }
 }
 
-impl Held {
-    fn of(tasks: &BTreeSet<u32>) -> Self {
-        let span = tasks.first().copied().zip(tasks.last().copied());
-        Self { leases: u32::try_from(tasks.len()).unwrap_or(u32::MAX), span }
+/// Fits that ready tasks of a group have, as they are before the plan.
+fn fits_of_group(state: &State, (run, group): GroupKey) -> Option<&BTreeSet<u32>> {
+    state.index.ready.get(&run)?.fits_of_group(group)
+}
+
+impl<'a> Open<'a> {
+    fn of(tasks: Option<&BTreeSet<u32>>, fits: &'a BTreeSet<u32>) -> Self {
+        let span = tasks.and_then(|tasks| tasks.first().copied().zip(tasks.last().copied()));
+        let leases = tasks.map_or(0, |tasks| u32::try_from(tasks.len()).unwrap_or(u32::MAX));
+        Self { leases, fits: Some(fits), span }
     }
 
     fn add(&mut self, index: u32) {

@@ -289,8 +289,15 @@ impl<'a> Work<'a> {
     /// Queues in which tasks of a group stand.
     pub(super) fn queues_of(&self, (run, group): GroupKey) -> impl Iterator<Item = QueueId> + '_ {
         let line = self.of_run.get(&run).copied();
-        let fits = line.map(|line| self.lines[line].queues.fits_of_group(group).map(move |fit| (line, fit)));
+        let fits = line.map(|line| {
+            self.lines[line].queues.fits_of_group(group).into_iter().flatten().map(move |fit| (line, *fit))
+        });
         fits.into_iter().flatten()
+    }
+
+    /// The run, as the plan counts them.
+    pub(super) fn line(&self, run: u64) -> Option<usize> {
+        self.of_run.get(&run).copied()
     }
 
     /// The next task of a group for a session that has begun it and holds leases of tasks `from..=to` of it. Where

@@ -137,7 +137,7 @@ impl Index {
 
     /// Whether a task of this group could be leased now.
     pub(crate) fn has_ready_of_group(&self, run: u64, group: u32) -> bool {
-        self.ready.get(&run).is_some_and(|queues| queues.fits_of_group(group).next().is_some())
+        self.ready.get(&run).is_some_and(|queues| queues.fits_of_group(group).is_some())
     }
 
     /// Could be leased now.

@@ -122,6 +122,11 @@ impl State {
         self.index.live.iter().filter_map(|key| self.run(*key))
     }
 
+    /// Tasks of all runs that are not archived.
+    pub fn live_tasks(&self) -> u64 {
+        self.index.live_tasks
+    }
+
     /// One task.
     pub fn task(&self, at: TaskRef) -> Option<&Task> {
         self.run(at.run)?.task(at.index)

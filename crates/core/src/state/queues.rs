@@ -111,8 +111,8 @@ impl Queues {
     }
 
     /// Numbers of the fits that ready tasks of a group have.
-    pub(crate) fn fits_of_group(&self, group: u32) -> impl Iterator<Item = u32> + '_ {
-        self.of_group.get(&group).into_iter().flatten().copied()
+    pub(crate) fn fits_of_group(&self, group: u32) -> Option<&BTreeSet<u32>> {
+        self.of_group.get(&group)
     }
 
     /// Whether the heads and the fits of groups are those of the queues, by a recount.

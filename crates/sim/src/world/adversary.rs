@@ -234,7 +234,8 @@ impl World {
 
     fn shut_down(&mut self, number: usize) -> u64 {
         if !std::mem::replace(&mut self.workers[number].shutting_down, true) {
-            self.feed(number, Input::Shutdown);
+            let at_once = self.chance.adversary.chance(500);
+            self.feed(number, if at_once { Input::Shutdown } else { Input::Retire });
         }
         // Until it is there again, which is not known yet.
         let back_us = self.lasting((10_000, 20_000));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::stream::Streamer;
 use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;
-use muster_client::{Access, Client};
+use muster_client::{Access, Client, ClientError};
 use muster_proto::v1::{AddTasks, CancelRun, CommandSpec, ListTasksRequest, OpenRun, RunOptions, SealRun, TaskSpec};
 
 /// Requests at once that share a connection.
@@ -218,14 +218,18 @@ impl Requester for Caller {
 
 /// Opens a run that is never sealed: its tasks stay where they are.
 pub(super) async fn open(client: &Client, run_id: &str) -> anyhow::Result<()> {
+    try_open(client, run_id).await.context("a run cannot be opened")
+}
+
+/// As [`open`]; why not.
+pub(super) async fn try_open(client: &Client, run_id: &str) -> Result<(), ClientError> {
     let open = OpenRun {
         run_id: run_id.to_owned(),
         client: "bench".into(),
         project: "bench".into(),
         options: Some(RunOptions::default()),
     };
-    client.open(open).await.context("a run cannot be opened")?;
-    Ok(())
+    client.open(open).await.map(drop)
 }
 
 /// So many tasks, under a sequence number.

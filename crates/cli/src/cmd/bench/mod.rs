@@ -10,8 +10,10 @@ mod environment;
 mod etcd;
 mod failover;
 mod floor;
+mod light;
 mod load;
 mod nodes;
+mod overload;
 mod redundancy;
 mod report;
 mod run;
@@ -51,6 +53,11 @@ enum Bench {
     /// A suite of pytest on three workers, and with a fourth one on which every test fails: time, and tests wrongly blamed.
     #[command(after_help = "Example:\n  muster bench breaker --project ../suite --python .venv/bin/python tests")]
     Breaker(breaker::BreakerBench),
+    /// Three coordinators and a pool of workers; ten times as many tasks as they can do: what is done, refused, lost.
+    #[command(
+        after_help = "Example:\n  muster bench overload\n  muster bench overload --seconds 60 --memory-limit 256MiB"
+    )]
+    Overload(overload::OverloadBench),
     /// Three coordinators under full load for ten minutes without a fault: nobody else may be elected.
     #[command(after_help = "Example:\n  muster bench steady\n  muster bench steady --seconds 60")]
     Steady(steady::SteadyBench),
@@ -68,6 +75,7 @@ pub(crate) async fn main(args: &BenchArgs, json: bool) -> CommandResult {
         Bench::Dispatch(bench) => bench.measure(json).await,
         Bench::Scale(bench) => bench.measure(json).await,
         Bench::Breaker(bench) => bench.measure(json).await,
+        Bench::Overload(bench) => bench.measure(json).await,
         Bench::Steady(bench) => bench.measure(json).await,
         Bench::Schedule(bench) => bench.measure(json),
     };

@@ -16,12 +16,18 @@ const READY_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Nodes {
     dir: PathBuf,
     addresses: Vec<String>,
+    more: Vec<String>,
     running: Vec<Option<Child>>,
 }
 
 impl Nodes {
     /// Starts so many coordinators with empty data in `dir`, and waits until one leads.
     pub(super) async fn start(dir: &Path, count: usize) -> anyhow::Result<Self> {
+        Self::start_with(dir, count, &[]).await
+    }
+
+    /// As [`Nodes::start`], with more arguments for each.
+    pub(super) async fn start_with(dir: &Path, count: usize, more: &[&str]) -> anyhow::Result<Self> {
         // Ports that are free now; all are held until all are known.
         let listeners: Vec<TcpListener> =
             (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>().context("no free port")?;
@@ -29,7 +35,8 @@ impl Nodes {
         let addresses: Vec<String> = addresses.collect::<std::io::Result<_>>().context("no free port")?;
         drop(listeners);
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let mut nodes = Self { dir: dir.to_owned(), running: (0..count).map(|_| None).collect(), addresses };
+        let more = more.iter().map(|&argument| argument.to_owned()).collect();
+        let mut nodes = Self { dir: dir.to_owned(), running: (0..count).map(|_| None).collect(), addresses, more };
         for node in 0..count {
             nodes.run(node)?;
         }
@@ -48,7 +55,7 @@ impl Nodes {
         let log = std::fs::File::create(self.dir.join(format!("{name}.log")))?;
         let mut command = Command::new(std::env::current_exe().context("where is this program?")?);
         command.args(["coordinator", "--node-id", &name, "--listen", &self.addresses[node]]);
-        command.arg("--data-dir").arg(self.dir.join(&name));
+        command.arg("--data-dir").arg(self.dir.join(&name)).args(&self.more);
         if self.addresses.len() > 1 {
             let others = self.addresses.iter().enumerate().filter(|(other, _)| *other != node);
             let others: Vec<&str> = others.map(|(_, address)| address.as_str()).collect();

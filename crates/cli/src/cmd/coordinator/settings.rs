@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use muster_core::limits::LEASE_TTL_MS;
 use muster_raft::Timing;
 use serde::Deserialize;
@@ -34,6 +35,7 @@ pub(crate) struct Settings {
     pub(crate) insecure: bool,
     pub(crate) timing: Timing,
     pub(crate) worker_timeout: Duration,
+    pub(crate) memory_limit: Option<ByteSize>,
     /// As the file says it; the flag comes first, and `MUSTER_LOG`.
     pub(crate) log_level: Option<LogLevel>,
     pub(crate) data_dir: Option<PathBuf>,
@@ -55,6 +57,7 @@ struct NodeFile {
     election_timeout_min: Option<u64>,
     election_timeout_max: Option<u64>,
     worker_timeout: Option<String>,
+    memory_limit: Option<ByteSize>,
     log_level: Option<LogLevel>,
     data_dir: Option<PathBuf>,
     tls_ca: Option<PathBuf>,
@@ -117,6 +120,7 @@ pub(crate) fn settle(args: &CoordinatorArgs, global: &Global) -> Result<Settings
             election_ms_max: args.election_timeout_max.or(file.election_timeout_max).unwrap_or(default.election_ms_max),
         },
         worker_timeout: told.unwrap_or(Duration::from_millis(LEASE_TTL_MS)),
+        memory_limit: args.memory_limit.or(file.memory_limit),
         log_level: file.log_level,
         data_dir: global.data_dir.clone().or(file.data_dir),
         access: AccessArgs {
