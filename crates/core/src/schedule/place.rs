@@ -270,17 +270,7 @@ impl<'a> Room<'a> {
         let idle = session.slots().saturating_sub(session.lease_count());
         let labels = session.labels().iter().filter_map(|(key, value)| fits.label_number(key, value));
         let labels = std::iter::once(ANY).chain(labels).collect();
-        Self {
-            session,
-            trust,
-            credits,
-            idle,
-            granted: false,
-            labels,
-            planned: BTreeMap::new(),
-            open,
-            next: None,
-        }
+        Self { session, trust, credits, idle, granted: false, labels, planned: BTreeMap::new(), open, next: None }
     }
 
     fn place(&self, at: usize) -> Place {

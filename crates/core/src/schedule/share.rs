@@ -112,8 +112,7 @@ impl OfTenant {
     fn of(tenant: &Tenant, had_most: u128, now: LogTime) -> Self {
         let parts = u64::from(TENANT_WEIGHT_MAX);
         let had = steps(tenant.had_for_a_part(now), had_most, parts);
-        let weight = if planted::is(Bug::IgnoreWeights) { 1 } else { tenant.weight() };
-        Self { leased: tenant.leased(), had, weight: weight.into() }
+        Self { leased: tenant.leased(), had, weight: tenant.counted_weight().into() }
     }
 }
 

@@ -20,8 +20,11 @@ const RUNS: u32 = 10;
 /// Different labels, where tasks need some.
 const FITS: u32 = 1_000;
 
+/// A name, and what it makes of one run of tasks that need nothing.
+type Measure = (&'static str, fn(Shape) -> Shape);
+
 /// What is measured of each number of tasks.
-const SHAPES: [(&str, fn(Shape) -> Shape); 5] = [
+const SHAPES: [Measure; 5] = [
     ("one run", |plain| plain),
     ("ten runs", |plain| Shape { runs: RUNS, ..plain }),
     ("a thousand labels", |plain| Shape { fits: FITS, ..plain }),
