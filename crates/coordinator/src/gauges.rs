@@ -43,12 +43,11 @@ impl HostGauges for ProcessGauges {
     }
 }
 
-/// Anonymous memory that is in main memory: what is mapped from files can be taken away at any time.
+/// Of this process, in main memory.
 fn resident_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let mut pages = statm.split_whitespace().skip(1).map_while(|field| field.parse::<u64>().ok());
-    let (resident, shared) = (pages.next()?, pages.next()?);
-    Some(resident.saturating_sub(shared) * u64::try_from(rustix::param::page_size()).ok()?)
+    let resident: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    Some(resident * u64::try_from(rustix::param::page_size()).ok()?)
 }
 
 /// The least of what the control groups of this process allow; half of the machine's where they allow everything.

@@ -50,9 +50,21 @@ fn workers_of(record: &Record, task: usize) -> Vec<&str> {
 
 #[test]
 fn a_worker_that_reaches_nobody_ends_its_test_before_another_one_begins_it_and_its_late_word_counts_for_nothing() {
+    its_test_goes_to_another_worker(|lab| lab.isolate(&["w1".to_owned()]));
+}
+
+#[test]
+fn a_worker_that_is_heard_but_deaf_keeps_no_test_to_itself() {
+    its_test_goes_to_another_worker(|lab| {
+        lab.nodes.iter().map(|node| Rule::OneWay(node.clone(), "w1".to_owned())).collect()
+    });
+}
+
+/// What these rules take from w1 runs elsewhere once it cannot run there any more.
+fn its_test_goes_to_another_worker(rules: impl Fn(&Lab) -> Vec<Rule>) {
     let Some((lab, run, held)) = in_mid_run(SHORT_LEASES, &["w1", "w2"]) else { return };
     let task = task_of(&lab, "w1", &held);
-    lab.net.rule(&lab.isolate(&["w1".to_owned()]));
+    lab.net.rule(&rules(&lab));
     open_others(&lab, task);
     // That no start of it found an earlier one alive is looked at below.
     until_started_again(&lab, task);

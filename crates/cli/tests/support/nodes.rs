@@ -1,6 +1,7 @@
 //! Coordinators and workers as real processes, for tests of what workers do.
 
 use std::net::TcpListener;
+use std::process::Command;
 
 use super::{Running, Sandbox, until};
 
@@ -9,16 +10,25 @@ pub(crate) struct Nodes {
     addresses: Vec<String>,
     /// In the order of the addresses.
     pub(crate) processes: Vec<Running>,
+    dress: Dress,
 }
+
+/// What becomes of the command of a coordinator before it is started.
+type Dress = Box<dyn Fn(Command) -> Command>;
 
 impl Nodes {
     /// Starts so many, and waits until one of them leads.
     pub(crate) fn start(sandbox: &Sandbox, count: usize) -> Self {
+        Self::start_with(sandbox, count, |command| command)
+    }
+
+    /// The same, with something done to each command.
+    pub(crate) fn start_with(sandbox: &Sandbox, count: usize, dress: impl Fn(Command) -> Command + 'static) -> Self {
         let held: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
         let address = |listener: &TcpListener| listener.local_addr().expect("bound").to_string();
         let addresses: Vec<String> = held.iter().map(address).collect();
         drop(held);
-        let mut nodes = Self { addresses, processes: Vec::new() };
+        let mut nodes = Self { addresses, processes: Vec::new(), dress: Box::new(dress) };
         nodes.processes = (0..count).map(|n| nodes.begin(sandbox, n)).collect();
         nodes.until_led();
         nodes
@@ -32,7 +42,7 @@ impl Nodes {
             false => format!(" --enable-redundancy --peers {}", others.join(",")),
         };
         let line = format!("coordinator --node-id {name} --listen {own} --data-dir data-{name}{peers}");
-        sandbox.start(&name, &line)
+        sandbox.start_command(&name, (self.dress)(sandbox.muster(line.split(' '))))
     }
 
     /// Starts one again that was killed.
