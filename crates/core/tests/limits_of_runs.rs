@@ -16,7 +16,8 @@ use steps::{Machine, history};
 fn graph() -> impl Strategy<Value = Vec<Vec<u32>>> {
     prop::collection::vec(prop::collection::vec(any::<prop::sample::Index>(), 0..3), 1..30).prop_map(|drafts| {
         let of = |(index, draft): (usize, Vec<prop::sample::Index>)| {
-            let before: BTreeSet<u32> = draft.iter().filter(|_| index > 0).map(|pick| pick.index(index.max(1)) as u32).collect();
+            let before: BTreeSet<u32> =
+                draft.iter().filter(|_| index > 0).map(|pick| pick.index(index.max(1)) as u32).collect();
             before.into_iter().collect()
         };
         drafts.into_iter().enumerate().map(of).collect()
