@@ -6,9 +6,10 @@ use std::sync::Arc;
 use futures::Stream;
 use muster_proto::v1::{
     AddTasks, AddTasksReply, CancelRun, CancelRunReply, ChecksumReply, ChecksumRequest, ClusterChange, DrainReply,
-    DrainRequest, GetRunRequest, ListRunsReply, ListRunsRequest, ListTasksReply, ListTasksRequest, ListWorkersRequest,
-    NodesReply, NodesRequest, OpenRun, OpenRunReply, OutputRequest, QuarantineReply, QuarantineRequest, RunSummary,
-    SealRun, SealRunReply, StatusReply, StatusRequest, WatchEvent, WatchRequest, WhyReply, WhyRequest, WorkerRow,
+    DrainRequest, GetRunRequest, ListRunsReply, ListRunsRequest, ListTasksReply, ListTasksRequest, ListTenantsRequest,
+    ListWorkersRequest, NodesReply, NodesRequest, OpenRun, OpenRunReply, OutputRequest, QuarantineReply,
+    QuarantineRequest, RunSummary, SealRun, SealRunReply, SetTenantRequest, StatusReply, StatusRequest, TenantRow,
+    WatchEvent, WatchRequest, WhyReply, WhyRequest, WorkerRow,
 };
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -207,6 +208,25 @@ impl Client {
         let asked = format!("{} worker {worker}", if quarantined { "quarantine" } else { "release" });
         let request = QuarantineRequest { worker: worker.to_owned(), quarantined, reason: reason.to_owned() };
         self.done(self.stub.clone().quarantine(request).await, &asked)
+    }
+
+    /// Who shares the workers, and how.
+    ///
+    /// # Errors
+    /// When the coordinator cannot be reached.
+    pub async fn tenants(&self) -> Result<Vec<TenantRow>, ClientError> {
+        let reply = self.done(self.stub.clone().tenants(ListTenantsRequest {}).await, "list the tenants")?;
+        Ok(reply.tenants)
+    }
+
+    /// Gives a tenant so many parts of the workers beside others. `true` if it was not so before.
+    ///
+    /// # Errors
+    /// When the weight is none.
+    pub async fn set_tenant(&self, tenant: &str, weight: u32) -> Result<bool, ClientError> {
+        let request = SetTenantRequest { tenant: tenant.to_owned(), weight };
+        let reply = self.done(self.stub.clone().set_tenant(request).await, &format!("weigh tenant {tenant}"))?;
+        Ok(reply.changed)
     }
 
     /// How the coordinator is.

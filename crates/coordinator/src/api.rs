@@ -10,11 +10,13 @@ pub(crate) mod explain_task;
 pub(crate) mod get_run;
 pub(crate) mod list_runs;
 pub(crate) mod list_tasks;
+pub(crate) mod list_tenants;
 pub(crate) mod list_workers;
 pub(crate) mod open_run;
 pub(crate) mod quarantine_worker;
 pub(crate) mod read_output;
 pub(crate) mod seal_run;
+pub(crate) mod set_tenant;
 pub(crate) mod show_status;
 pub(crate) mod watch_run;
 

@@ -34,6 +34,8 @@ const LEAST: &[(&str, Role)] = &[
     ("/muster.v1.Runs/Status", Role::Read),
     ("/muster.v1.Runs/Drain", Role::Admin),
     ("/muster.v1.Runs/Quarantine", Role::Admin),
+    ("/muster.v1.Runs/Tenants", Role::Read),
+    ("/muster.v1.Runs/SetTenant", Role::Admin),
     ("/muster.v1.Cluster/Nodes", Role::Read),
     ("/muster.v1.Cluster/Checksum", Role::Read),
     ("/muster.v1.Cluster/Change", Role::Admin),
@@ -57,6 +59,11 @@ pub struct Caller {
     /// From where.
     pub address: Option<SocketAddr>,
 }
+
+/// Who shares the workers with others: the owner of the token by which a call was let in, or the holder of the
+/// certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tenant(pub(crate) String);
 
 /// The name that a worker's stream must say in its hello: that of the certificate by which it was let in, here or by the
 /// node that passed it on.
@@ -91,7 +98,7 @@ impl Guard {
         if is_node && by_itself && OF_NODES.contains(&path.as_str()) {
             return Ok(());
         }
-        let (who, role) = match request.headers().get(AUTHORIZATION) {
+        let (who, role, tenant) = match request.headers().get(AUTHORIZATION) {
             Some(given) => self.of_token(given)?,
             None => {
                 let holder = holder(&caller, vouched.as_ref())?;
@@ -99,11 +106,14 @@ impl Guard {
                 if let Ok(said) = http::HeaderValue::from_str(&holder.to_string()) {
                     request.headers_mut().insert(CALLER, said);
                 }
-                (format!("the certificate of {holder}"), holder.role.may())
+                (format!("the certificate of {holder}"), holder.role.may(), holder.name)
             }
         };
         match role {
-            Some(role) if role.includes(*needed) => Ok(()),
+            Some(role) if role.includes(*needed) => {
+                request.extensions_mut().insert(Tenant(tenant));
+                Ok(())
+            }
             role => {
                 let has = role.map_or_else(|| "no role".to_owned(), |role| format!("the role {role}"));
                 tracing::debug!(%path, %who, from = ?caller.address, "a call was refused");
@@ -112,7 +122,7 @@ impl Guard {
         }
     }
 
-    fn of_token(&self, given: &http::HeaderValue) -> Result<(String, Option<Role>), Status> {
+    fn of_token(&self, given: &http::HeaderValue) -> Result<(String, Option<Role>, String), Status> {
         let text = given.to_str().unwrap_or_default();
         let is_bearer = text.get(..SCHEME.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(SCHEME));
         let Some(token) = is_bearer.then(|| text[SCHEME.len()..].trim()) else {
@@ -122,7 +132,7 @@ impl Guard {
             return Err(Status::unauthenticated("this coordinator knows no tokens: start it with --tokens FILE"));
         };
         match tokens.check(token) {
-            Ok(row) => Ok((format!("the token {:?}", row.name), Some(row.role))),
+            Ok(row) => Ok((format!("the token {:?}", row.name), Some(row.role), row.owner().to_owned())),
             Err(error @ TokenError::File { .. }) => {
                 tracing::warn!(%error, "nobody is let in by a token");
                 Err(Status::unavailable("this coordinator cannot read its tokens: its log says why"))
@@ -250,6 +260,24 @@ mod tests {
         // What goes on to the next node is what this one has seen.
         let (_, passed_on) = admit(&guard, session, &by(worker, "client/c"));
         assert_eq!(passed_on.headers().get(CALLER).unwrap(), "worker/x");
+    }
+
+    #[test]
+    fn the_tenant_is_the_owner_of_the_token_or_the_holder_of_the_certificate() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens");
+        let guard = Guard::new(Some(TokenFile::at(&path)));
+        let (token, _) = TokenFile::at(&path).create_for(Some("t1"), Some("ci"), Role::Submit, Expiry::Never).unwrap();
+        let tenant =
+            |call: &Call<'_>| admit(&guard, "/muster.v1.Runs/Open", call).1.extensions().get::<Tenant>().cloned();
+        let client = certificate(CertificateRole::Client);
+        let by_token = Call { certificate: client.clone(), token: Some(&token), vouched: None };
+        assert_eq!(tenant(&by_token), Some(Tenant("ci".into())));
+        assert_eq!(tenant(&Call { token: None, ..by_token }), Some(Tenant("x".into())));
+        let passed_on =
+            Call { certificate: certificate(CertificateRole::Node), token: None, vouched: Some("client/c") };
+        assert_eq!(tenant(&passed_on), Some(Tenant("c".into())));
+        assert_eq!(tenant(&Call { certificate: client, token: Some("x"), vouched: None }), None);
     }
 
     #[test]

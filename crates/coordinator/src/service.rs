@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use muster_proto::v1::{
     AddTasks, AddTasksReply, CancelRun, CancelRunReply, DrainReply, DrainRequest, GetRunRequest, ListRunsReply,
-    ListRunsRequest, ListTasksReply, ListTasksRequest, ListWorkersReply, ListWorkersRequest, OpenRun, OpenRunReply,
-    OutputRequest, QuarantineReply, QuarantineRequest, RunSummary, SealRun, SealRunReply, StatusReply, StatusRequest,
-    WatchRequest, WhyReply, WhyRequest,
+    ListRunsRequest, ListTasksReply, ListTasksRequest, ListTenantsReply, ListTenantsRequest, ListWorkersReply,
+    ListWorkersRequest, OpenRun, OpenRunReply, OutputRequest, QuarantineReply, QuarantineRequest, RunSummary, SealRun,
+    SealRunReply, SetTenantReply, SetTenantRequest, StatusReply, StatusRequest, WatchRequest, WhyReply, WhyRequest,
 };
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::api;
 use crate::forward;
+use crate::guard::Tenant;
 use crate::output::OutputStream;
 use crate::shared::Shared;
 use crate::stubs::runs_server::Runs;
@@ -80,7 +81,8 @@ impl Runs for RunsService {
     type OutputStream = OutputStream;
 
     async fn open(&self, request: Request<OpenRun>) -> Reply<OpenRunReply> {
-        api::open_run::call(&self.shared, request.into_inner()).await.map(Response::new)
+        let tenant = request.extensions().get::<Tenant>().cloned();
+        api::open_run::call(&self.shared, request.into_inner(), tenant).await.map(Response::new)
     }
 
     async fn add(&self, request: Request<AddTasks>) -> Reply<AddTasksReply> {
@@ -136,6 +138,14 @@ impl Runs for RunsService {
 
     async fn drain(&self, request: Request<DrainRequest>) -> Reply<DrainReply> {
         api::drain_worker::call(&self.shared, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn tenants(&self, _request: Request<ListTenantsRequest>) -> Reply<ListTenantsReply> {
+        api::list_tenants::call(&self.shared).await.map(Response::new)
+    }
+
+    async fn set_tenant(&self, request: Request<SetTenantRequest>) -> Reply<SetTenantReply> {
+        api::set_tenant::call(&self.shared, request.into_inner()).await.map(Response::new)
     }
 
     async fn status(&self, _request: Request<StatusRequest>) -> Reply<StatusReply> {

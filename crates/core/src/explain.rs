@@ -6,7 +6,9 @@ use muster_proto::v1::{Quarantine, RetryRules, TaskResult};
 
 use crate::State;
 use crate::history::{self, History};
+use crate::limits::DEMAND_MS;
 use crate::retry_policy::shown;
+use crate::schedule::demand;
 use crate::state::task::outcome_of;
 use crate::state::{Circuit, Fit, Phase, Run, Session, Suspicion, Task, Trust};
 
@@ -132,8 +134,43 @@ fn pending(state: &State, run: &Run, task: &Task, not_before_us: u64) -> Vec<Str
         let (group, worker) = (task.group(), owner.name());
         return vec![format!("pending: its group {group} stays on one worker, and that is {worker}")];
     }
+    if let Some(lines) = task.fit().and_then(|fit| demands(state, run, fit)) {
+        return lines;
+    }
     let ahead = state.ready_count().saturating_sub(1);
     vec![format!("pending: fits, waits for a free slot; {ahead} other tasks are ready")]
+}
+
+/// What a task waits for beside room: locks that others hold, or a worker that is idle.
+fn demands(state: &State, run: &Run, fit: &Fit) -> Option<Vec<String>> {
+    let mut lines = Vec::new();
+    for lock in &fit.locks {
+        let Some(holder) = state.holder_of(lock) else { continue };
+        let task = state.task(holder).map_or("a task that is gone", Task::name);
+        let id = state.run(holder.run).map_or("", Run::id);
+        lines.push(format!("pending: waits for the lock {lock:?}, which {task:?} of run {id} holds"));
+    }
+    let takes = |session: &&Session| state.is_of_use(session, Some(fit)) && session.lease_count() == 0;
+    if fit.exclusive && !state.sessions().any(|session| takes(&session)) {
+        lines.push("pending: wants a worker for itself, and none that fits is idle".into());
+    }
+    if lines.is_empty() {
+        return None;
+    }
+    let kept = demand::due(state).into_iter().find(|kept| {
+        let of_fit = state.index.fits.get(kept.fit).is_some_and(|other| **other == *fit);
+        of_fit && kept.run == run.key()
+    });
+    lines.push(match kept {
+        Some(kept) => match kept.session.and_then(|session| state.session(session)) {
+            Some(session) => {
+                format!("it goes first now: worker {} is kept for it and gets nothing new", session.name())
+            }
+            None => "it goes first now: its locks are kept for it".into(),
+        },
+        None => format!("after {} s without such a lease, what a run waits for is kept for it", DEMAND_MS / 1_000),
+    });
+    Some(lines)
 }
 
 /// Some worker takes tasks with this fit, now or when it has room.
@@ -153,6 +190,9 @@ fn refuses(state: &State, session: &Session) -> Option<String> {
         } else {
             format!("it is quarantined: {reason}")
         });
+    }
+    if session.is_taken() {
+        return Some("a task has it for itself".into());
     }
     match (state.trust(session.name()), circuit) {
         (Trust::None, Some(circuit)) => {
@@ -197,8 +237,8 @@ pub struct Stranded {
 
 /// All of them.
 pub fn stranded(state: &State) -> Vec<Stranded> {
-    let queues = state.index.ready.keys();
-    let queues = queues.map(|(run, fit)| Stranded { run: *run, fit: state.index.fit(*fit).cloned() });
+    let queues = state.index.ready.iter().flat_map(|(run, queues)| queues.iter().map(|(fit, _)| (*run, fit)));
+    let queues = queues.map(|(run, fit)| Stranded { run, fit: state.index.fits.get(fit).cloned() });
     queues.filter(|queue| !takes(state, queue.fit.as_deref())).collect()
 }
 

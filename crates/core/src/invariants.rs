@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use muster_proto::outcome::Class;
-use muster_proto::v1::{Attempt, Ledger, Outcome, TaskResult};
+use muster_proto::v1::{Attempt, Ledger, Outcome, TaskRef, TaskResult};
 
 use crate::State;
 use crate::limits::HALF_OPEN_PROBES;
 use crate::state::circuit::Stand;
+use crate::state::queues::Queues;
 use crate::state::task::outcome_of;
 use crate::state::{Fit, Phase, Run};
 
@@ -42,6 +43,8 @@ pub fn check(state: &State) -> Result<(), Violation> {
     groups(state)?;
     one_lease(state)?;
     capacity(state)?;
+    locks(state)?;
+    tenants(state)?;
     suspects(state)?;
     preferences(state)?;
     probes_bounded(state)
@@ -51,7 +54,7 @@ pub fn check(state: &State) -> Result<(), Violation> {
 fn no_starvation(state: &State) -> Result<(), Violation> {
     let (mut ready, mut delayed) = (0, 0);
     for run in state.live_runs() {
-        let queues = state.index.ready.range((run.key(), 0)..=(run.key(), u32::MAX));
+        let queues = state.index.ready.get(&run.key()).into_iter().flat_map(Queues::iter);
         let queued: BTreeSet<u32> = queues.flat_map(|(_, queue)| queue.indices()).collect();
         for (index, task) in (0u32..).zip(run.tasks()) {
             let Phase::Pending { not_before } = *task.phase() else { continue };
@@ -91,12 +94,19 @@ fn no_starvation(state: &State) -> Result<(), Violation> {
 
 /// What the scheduler knows of groups equals a recount; what is pinned is held by one session.
 fn groups(state: &State) -> Result<(), Violation> {
-    for (&(key, fit), ready) in &state.index.ready {
-        let expected_us = |index| state.run(key).map_or(0, |run| state.expected_us(run, index));
-        if !ready.is_ranked(expected_us) {
+    for (key, queues) in &state.index.ready {
+        let expected_us = |index| state.run(*key).map_or(0, |run| state.expected_us(run, index));
+        let is_begun = |group| state.index.groups.is_begun((*key, group));
+        if let Some((fit, _)) = queues.iter().find(|(_, ready)| !ready.is_ranked(expected_us, is_begun)) {
             return violation(
                 "no_starvation",
                 format!("the groups of run key {key}, fit {fit}, stand in a wrong order"),
+            );
+        }
+        if !queues.is_right(&state.index.fits) {
+            return violation(
+                "no_starvation",
+                format!("the heads of the queues of run key {key} are wrong: {queues:?}"),
             );
         }
     }
@@ -273,6 +283,52 @@ fn capacity(state: &State) -> Result<(), Violation> {
         }
     }
     Ok(())
+}
+
+/// Each lock is held by one leased task, and what wants a worker for itself has it.
+fn locks(state: &State) -> Result<(), Violation> {
+    let mut held: BTreeMap<String, TaskRef> = BTreeMap::new();
+    for session in state.sessions() {
+        let leased = session.leases().filter_map(|(token, at)| Some((token, at, state.task(at)?.fit()?)));
+        for (token, at, fit) in leased {
+            for lock in &fit.locks {
+                if let Some(other) = held.insert(lock.clone(), at) {
+                    return violation("capacity", format!("the lock {lock:?} is held by {at:?} and by {other:?}"));
+                }
+            }
+            if fit.exclusive && (session.lease_count() > 1 || session.alone != Some(token)) {
+                let (name, count) = (session.name(), session.lease_count());
+                return violation("capacity", format!("{at:?} wants {name} for itself, which holds {count} leases"));
+            }
+        }
+        let taken = session.alone.is_none_or(|token| session.holds(token));
+        if !taken {
+            return violation("capacity", format!("{} is kept for a lease that it does not hold", session.name()));
+        }
+    }
+    if held != state.index.locks {
+        let known = &state.index.locks;
+        return violation("capacity", format!("the locks are held by {known:?}, recounted {held:?}"));
+    }
+    Ok(())
+}
+
+/// What is known of tenants is what their runs have.
+fn tenants(state: &State) -> Result<(), Violation> {
+    let recounted = state.recounted_tenants();
+    for (name, tenant) in state.tenants() {
+        let (leased, runs) = recounted.get(name).copied().unwrap_or_default();
+        if (tenant.leased(), tenant.runs()) != (leased, runs) || tenant.weight() == 0 {
+            return violation(
+                "no_starvation",
+                format!("tenant {name} has {leased} leases in {runs} runs, not {tenant:?}"),
+            );
+        }
+    }
+    match recounted.keys().find(|name| state.tenant(name).is_none()) {
+        Some(name) => violation("no_starvation", format!("nothing is known of tenant {name}")),
+        None => Ok(()),
+    }
 }
 
 /// What waits for another worker's word is kept from the first one, has no result, and somebody could say something.

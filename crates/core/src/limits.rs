@@ -29,6 +29,15 @@ pub const SESSION_LEASES_MAX: u32 = 4_096;
 pub const PLAN_GRANTS_MAX: usize = 4_096;
 /// Dependencies of one task.
 pub const TASK_AFTER_MAX: usize = 1_024;
+/// Locks of one task.
+pub const TASK_LOCKS_MAX: usize = 16;
+/// Longest name of a lock, in bytes.
+pub const LOCK_NAME_BYTES_MAX: usize = 128;
+/// A run whose tasks with locks, or that go alone, waited so long for a lease of one of them gets what they want kept for
+/// it.
+pub const DEMAND_MS: u64 = 10_000;
+/// Tasks for which locks or workers are kept at a time.
+pub const DEMANDS_KEPT_MAX: usize = 8;
 /// Largest retry budget a run can ask for.
 pub const RETRIES_MAX: u32 = 100;
 /// Different rules of retries that the tasks of one run may have.
@@ -70,6 +79,22 @@ pub const CONFIRMATIONS_MIN: u64 = 20;
 pub const CONFIRMATIONS_PERCENT: u64 = 5;
 /// Different fits that are remembered before those without ready tasks are forgotten.
 pub const FITS_KEPT: usize = 4_096;
+/// Largest weight of a tenant.
+pub const TENANT_WEIGHT_MAX: u32 = 1_000;
+/// Longest name of a tenant, in bytes.
+pub const TENANT_NAME_BYTES_MAX: usize = 128;
+/// Tenants whose weight is not 1.
+pub const TENANTS_WEIGHTED_MAX: usize = 1_000;
+/// Tenants of which is known what they had; those that have neither a run nor a weight of their own are forgotten first.
+pub const TENANTS_KEPT_MAX: usize = 4_000;
+/// A lease counts for as much, while it is held, as if it had lasted so long; and whoever had less than another one by less
+/// than this does not come before it for that. In microseconds of one slot.
+pub const SHARE_STEP_US: u64 = 1_000_000;
+/// What somebody has had less than others counts up to this, for each part; beyond it, it is forgotten. In microseconds of
+/// one slot.
+pub const SHARE_BEHIND_US_MAX: u64 = 3_600_000_000;
+/// A run that waits so long without any lease counts as one higher in priority; twice as much for each time more.
+pub const AGEING_MS: u64 = 30_000;
 /// Shards of the history.
 pub const HISTORY_SHARDS: usize = 256;
 /// Entries in one shard of the history; the least recently used go first.
@@ -97,6 +122,8 @@ const _: () = {
     assert!(RETRY_RULES_MAX <= u8::MAX as usize && RETRIED_PERCENT <= 100);
     assert!(PREFER_ANOTHER_MS > LEASE_TTL_MS, "a busy worker has time to end something");
     assert!(TASK_ATTEMPTS_KEPT_MAX >= 8);
+    assert!(TENANTS_KEPT_MAX > RUNS_LIVE_MAX + TENANTS_WEIGHTED_MAX, "there is always one that can be forgotten");
+    assert!(SHARE_BEHIND_US_MAX > SHARE_STEP_US && AGEING_MS > LEASE_TTL_MS);
     assert!(CIRCUITS_MAX >= SESSIONS_MAX);
     assert!(OPEN_FOR_MS >= LEASE_TTL_MS && OPEN_FOR_MS < OPEN_FOR_MS_MAX);
     assert!(HALF_OPEN_PROBES >= 1 && SUCCESSES_TO_CLOSE >= 1 && OPEN_SHARE_PERCENT_MAX < 100);

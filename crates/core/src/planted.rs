@@ -60,10 +60,20 @@ pub enum Bug {
     ForgetRetryRules,
     /// What ended badly on a worker goes there again although there is another one.
     AgainOnSame,
+    /// A lock that somebody holds is given to somebody else.
+    IgnoreLocks,
+    /// Others are leased to a worker that a task has for itself.
+    ShareExclusive,
+    /// Nothing is kept for what waits for locks, or for a worker for itself.
+    KeepNothing,
+    /// Tenants share alike, whatever their weights.
+    IgnoreWeights,
+    /// A run of low priority waits as long as there are others.
+    NeverAge,
 }
 
 /// Every planted bug.
-pub const ALL: [Bug; 28] = [
+pub const ALL: [Bug; 33] = [
     Bug::SkipFencing,
     Bug::RetryOffByOne,
     Bug::GrantAfterCancel,
@@ -92,6 +102,11 @@ pub const ALL: [Bug; 28] = [
     Bug::RetryNever,
     Bug::ForgetRetryRules,
     Bug::AgainOnSame,
+    Bug::IgnoreLocks,
+    Bug::ShareExclusive,
+    Bug::KeepNothing,
+    Bug::IgnoreWeights,
+    Bug::NeverAge,
 ];
 
 #[cfg(feature = "planted")]

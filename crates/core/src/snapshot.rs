@@ -7,13 +7,15 @@ use std::sync::Arc;
 use muster_proto::v1::snapshot_record::Kind;
 use muster_proto::v1::{
     CircuitState, GroupPin, KeyValue, Resource, SnapshotCircuit, SnapshotHeader, SnapshotPreference, SnapshotRecord,
-    SnapshotRun, SnapshotSession, SnapshotSuspect, SnapshotTask, SnapshotTasks, SnapshotTrailer, TaskSpec, TaskState,
+    SnapshotRun, SnapshotSession, SnapshotSuspect, SnapshotTask, SnapshotTasks, SnapshotTenant, SnapshotTrailer,
+    TaskSpec, TaskState,
 };
 use muster_proto::version::SNAPSHOT_FORMAT;
 use muster_proto::{Bytes, Message};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::planted::{self, Bug};
+use crate::state::share::{Share, Tenant};
 use crate::state::task::{Lease, Phase};
 use crate::state::{Cancel, Circuit, Preference, Run, Session, Stand, State, Stored, Suspicion, Task};
 use crate::time::LogTime;
@@ -111,6 +113,7 @@ impl Stored {
             forgotten_runs: self.forgotten.iter().map(digest_bytes).collect(),
             drained_workers: self.drained.iter().cloned().collect(),
             circuits: self.circuits.iter().map(|(worker, circuit)| circuit_record(worker, circuit)).collect(),
+            tenants: self.tenants.iter().map(|(name, tenant)| tenant_record(name, tenant)).collect(),
         }
     }
 }
@@ -136,6 +139,9 @@ fn run_records(run: &Run) -> impl Iterator<Item = Kind> + '_ {
         suspects: run.suspects().map(|(index, suspicion)| suspect_record(index, suspicion)).collect(),
         retry_rules: run.rules.to_vec(),
         preferences: run.preferences.iter().map(|(index, one)| preference_record(*index, one)).collect(),
+        had_us: run.share.had_us,
+        counted_at_us: run.share.counted_at.us(),
+        demanding_at_us: run.demanding_at.us(),
     };
     let chunks = (0..run.tasks.len()).step_by(RECORD_TASKS_MAX).map(|start| {
         let tasks = run.tasks.iter_from(start).take(RECORD_TASKS_MAX).map(task_record).collect();
@@ -191,6 +197,20 @@ fn session_record(session: &Session) -> SnapshotSession {
         draining: session.draining,
         lease_ttl_ms: session.lease_ttl_ms,
     }
+}
+
+fn tenant_record(name: &str, tenant: &Tenant) -> SnapshotTenant {
+    SnapshotTenant {
+        name: name.to_owned(),
+        weight: tenant.weight,
+        had_us: tenant.share.had_us,
+        counted_at_us: tenant.share.counted_at.us(),
+    }
+}
+
+fn tenant_of(record: SnapshotTenant) -> (Arc<str>, Tenant) {
+    let share = Share { had_us: record.had_us, counted_at: LogTime::from_us(record.counted_at_us) };
+    (record.name.into(), Tenant { weight: record.weight.max(1), share, ..Tenant::default() })
 }
 
 fn suspect_record(index: u32, suspicion: &Suspicion) -> SnapshotSuspect {
@@ -312,6 +332,7 @@ impl Reader {
             let circuits: Option<_> = header.circuits.into_iter().map(circuit_of).collect();
             self.stored.circuits = circuits.ok_or_else(|| self.damaged("a circuit is malformed".into()))?;
         }
+        self.stored.tenants = Arc::new(header.tenants.into_iter().map(tenant_of).collect());
         self.has_header = true;
         self.count(bytes);
         Ok(())
@@ -359,6 +380,8 @@ impl Reader {
             retries_refused: summary.retries_refused,
             rules: Arc::new(record.retry_rules),
             preferences: Arc::new(record.preferences.into_iter().map(preference_of).collect()),
+            share: Share { had_us: record.had_us, counted_at: LogTime::from_us(record.counted_at_us) },
+            demanding_at: LogTime::from_us(record.demanding_at_us),
             expected_left_us: 0,
             unknown_left: 0,
         };

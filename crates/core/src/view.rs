@@ -1,12 +1,14 @@
 //! The state as messages: rows and summaries for clients, leases for workers. Pure reading.
 
+use std::collections::BTreeMap;
+
 use muster_proto::v1::{
     CancelReason, CircuitState, KeyValue, Lease as LeaseMessage, Quarantine, Resource, RunContext, RunSummary, TaskRef,
-    TaskResult, TaskRow, TaskSpec, TaskState, WorkerRow,
+    TaskResult, TaskRow, TaskSpec, TaskState, TenantRow, WorkerRow,
 };
 
 use crate::State;
-use crate::state::{Circuit, Phase, Run, Session, Task};
+use crate::state::{Circuit, Phase, Run, Session, Task, Tenant};
 
 /// One run without its tasks.
 pub fn run_summary(run: &Run) -> RunSummary {
@@ -143,6 +145,23 @@ pub fn run_context(run: &Run) -> RunContext {
 /// All sessions.
 pub fn worker_rows(state: &State) -> Vec<WorkerRow> {
     state.sessions().map(|session| worker_row(state, session)).collect()
+}
+
+/// Tenants that have a run, or whose weight somebody set.
+pub fn tenant_rows(state: &State) -> Vec<TenantRow> {
+    let mut waiting: BTreeMap<&str, u64> = BTreeMap::new();
+    for run in state.live_runs() {
+        *waiting.entry(run.tenant()).or_default() += run.ledger().pending + run.ledger().suspect;
+    }
+    let shown = state.tenants().filter(|(_, tenant)| tenant.runs() > 0 || tenant.weight() != 1);
+    let row = |(name, tenant): (&str, &Tenant)| TenantRow {
+        name: name.to_owned(),
+        weight: tenant.weight(),
+        runs: tenant.runs(),
+        leased: tenant.leased(),
+        waiting: waiting.get(name).copied().unwrap_or(0),
+    };
+    shown.map(row).collect()
 }
 
 /// Workers that are quarantined or whose circuit is not closed. Those that are not connected have session 0.

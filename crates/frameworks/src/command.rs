@@ -27,8 +27,8 @@ use crate::split::split;
 /// where none is given; equal ones are numbered.
 ///
 /// In JSON lines an object has `argv` (a list) or `shell` (a string), and optionally `name`, `cwd`, `env`, `timeout`
-/// (seconds, or text such as `"90s"`), `priority`, `after` (names), `needs` and `resources`. Tasks come before those
-/// that wait for them, otherwise in the order of the file.
+/// (seconds, or text such as `"90s"`), `priority`, `after` (names), `needs`, `resources`, `locks` (names) and `exclusive`.
+/// Tasks come before those that wait for them, otherwise in the order of the file.
 ///
 /// # Errors
 /// [`ListError`], naming the file and the line.

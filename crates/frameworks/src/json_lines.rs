@@ -1,6 +1,6 @@
 //! Command files in JSON lines: one object a line, with everything that a task can have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use muster_proto::Bytes;
@@ -29,6 +29,10 @@ struct Entry {
     needs: BTreeMap<String, String>,
     #[serde(default)]
     resources: BTreeMap<String, u64>,
+    #[serde(default)]
+    locks: BTreeSet<String>,
+    #[serde(default)]
+    exclusive: bool,
 }
 
 #[derive(Deserialize)]
@@ -135,6 +139,8 @@ fn task(entry: &Entry, name: String) -> Result<TaskSpec, LineProblem> {
             .iter()
             .map(|(name, amount)| Resource { name: name.clone(), amount: *amount })
             .collect(),
+        locks: entry.locks.iter().cloned().collect(),
+        exclusive: entry.exclusive,
         ..TaskSpec::default()
     };
     check_size(&spec)?;

@@ -146,9 +146,9 @@ fn fifty_thousand_lines_are_fifty_thousand_tasks() {
 #[test]
 fn json_lines_carry_everything_a_task_has() {
     let tasks = json(
-        r#"{"name":"build","argv":["make","-j2"],"cwd":"/src","env":{"A":"1"},"timeout":"90s","priority":-3}
+        r#"{"name":"build","argv":["make","-j2"],"cwd":"/src","env":{"A":"1"},"timeout":"90s","priority":-3,"locks":["port 80","db"]}
 
-           {"shell":"a | b","after":["build"],"needs":{"os":"linux"},"resources":{"gpu":1},"timeout":1.5}"#,
+           {"shell":"a | b","after":["build"],"needs":{"os":"linux"},"resources":{"gpu":1},"timeout":1.5,"exclusive":true}"#,
     )
     .expect("listed");
     let (build, test) = (&tasks[0], &tasks[1]);
@@ -162,6 +162,8 @@ fn json_lines_carry_everything_a_task_has() {
     assert_eq!(argv(test), ["/bin/sh", "-c", "a | b"]);
     assert_eq!((test.name.as_str(), test.timeout_ms, &test.after[..]), ("a | b", 1_500, &[0][..]));
     assert_eq!((test.needs[0].key.as_str(), test.resources[0].amount), ("os", 1));
+    assert_eq!(build.locks, ["db", "port 80"]);
+    assert!(test.locks.is_empty() && test.exclusive && !build.exclusive);
 }
 
 #[test]

@@ -64,6 +64,9 @@ pub struct TokenRow {
     pub name: String,
     /// What its holder may do.
     pub role: Role,
+    /// Who shares the workers with other owners; absent: nobody else has tokens of this one's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// SHA-256 of the token, in hexadecimal digits.
     pub sha256: String,
     /// When it was made, in seconds since 1970.
@@ -71,6 +74,13 @@ pub struct TokenRow {
     /// When it ends, in seconds since 1970; absent: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<u64>,
+}
+
+impl TokenRow {
+    /// Who shares the workers with other owners.
+    pub fn owner(&self) -> &str {
+        self.owner.as_deref().unwrap_or(&self.name)
+    }
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -127,6 +137,21 @@ impl TokenFile {
     /// # Errors
     /// When the name is taken or none, or the file cannot be written.
     pub fn create(&self, name: Option<&str>, role: Role, expiry: Expiry) -> Result<(String, TokenRow), TokenError> {
+        self.create_for(name, None, role, expiry)
+    }
+
+    /// The same, of an owner who may have several.
+    ///
+    /// # Errors
+    /// The same, and when the owner has no name that can be written.
+    pub fn create_for(
+        &self,
+        name: Option<&str>,
+        owner: Option<&str>,
+        role: Role,
+        expiry: Expiry,
+    ) -> Result<(String, TokenRow), TokenError> {
+        owner.map_or(Ok(()), check_name).map_err(TokenError::Senseless)?;
         let mut random = [0; TOKEN_BYTES];
         let filled = SystemRandom::new().fill(&mut random);
         filled.map_err(|_| TokenError::Senseless("the system has no random numbers".to_owned()))?;
@@ -139,7 +164,7 @@ impl TokenFile {
             Expiry::Never => None,
             Expiry::After(time) => Some(created.saturating_add(time.as_secs())),
         };
-        let row = TokenRow { name, role, sha256, created, expires };
+        let row = TokenRow { name, role, owner: owner.map(str::to_owned), sha256, created, expires };
         self.change(|tokens| {
             if tokens.iter().any(|other| other.name == row.name) {
                 return Err(format!("there is a token {:?} already: choose another --name, or revoke it", row.name));
@@ -303,5 +328,15 @@ mod tests {
         assert!(matches!(file.check(&token), Err(TokenError::File { .. })), "half a file");
         std::fs::remove_file(&path).unwrap();
         assert!(matches!(file.check(&token), Err(TokenError::File { .. })), "no file");
+    }
+
+    #[test]
+    fn a_token_is_its_owner_s_and_without_one_its_own() {
+        let (_dir, file) = file();
+        let (token, _) = file.create_for(Some("ci-1"), Some("ci"), Role::Submit, Expiry::Never).unwrap();
+        assert_eq!(file.check(&token).unwrap().owner(), "ci");
+        let (token, _) = file.create(Some("ada"), Role::Submit, Expiry::Never).unwrap();
+        assert_eq!(file.check(&token).unwrap().owner(), "ada");
+        assert!(file.create_for(None, Some(""), Role::Submit, Expiry::Never).is_err());
     }
 }

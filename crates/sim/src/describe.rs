@@ -63,6 +63,7 @@ fn describe(kind: &Kind) -> String {
             format!("expire_leases of term {}: {}", command.term, expiries.collect::<Vec<_>>().join(", "))
         }
         Kind::QuarantineWorker(command) => format!("quarantine_worker {}: {}", command.worker, command.quarantined),
+        Kind::SetTenant(command) => format!("set_tenant {}: {}", command.tenant, command.weight),
         Kind::AdvanceTime(_) => "advance_time".to_owned(),
     }
 }

@@ -17,6 +17,7 @@ mod retrying;
 mod rng;
 mod scenario;
 mod seed;
+mod sharing;
 mod tally;
 mod trace;
 mod workload;

@@ -39,6 +39,9 @@ pub const CAUSE_MS_MAX: u64 = 3 * LEASE_TTL_MS;
 /// Time without a leader, within the time to live of a lease, that a worker must survive without losing anything.
 pub const FAILOVER_MS_MAX: u64 = LEASE_TTL_MS / 2;
 
+/// One in so many seeds also has a world of its own for who gets what of the workers.
+pub const SHARING_SEEDS: u64 = 16;
+
 const _: () = {
     assert!(DRIFT_PPM_MAX < CLOCK_DRIFT_PERCENT as i64 * 10_000);
     // The slowest worker's self-fencing, late by what a keeper may be late, against the fastest leader's expiry.

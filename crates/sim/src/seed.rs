@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::judge::Violation;
+use crate::limits::SHARING_SEEDS;
+use crate::sharing;
 use crate::tally::Tally;
 use crate::trace::Lines;
 use crate::world::World;
@@ -51,7 +53,13 @@ pub fn replay(seed: u64, lines: Lines) -> SeedReport {
 }
 
 fn run(seed: u64, lines: Option<Lines>, recount_always: bool) -> SeedReport {
-    let world = catch_unwind(AssertUnwindSafe(|| World::new(seed, lines, recount_always).run()));
+    let world = catch_unwind(AssertUnwindSafe(|| {
+        let mut outcome = World::new(seed, lines, recount_always).run();
+        if outcome.violation.is_none() && seed.is_multiple_of(SHARING_SEEDS) {
+            outcome.violation = sharing::judge(seed);
+        }
+        outcome
+    }));
     match world {
         Ok(outcome) => SeedReport {
             seed,

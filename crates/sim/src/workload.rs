@@ -122,6 +122,11 @@ pub(crate) fn draw_run(rng: &mut Rng, number: usize, until_us: u64) -> RunPlan {
         options.groups_pinned = rng.chance(500);
         put_into_groups(rng, &mut tasks);
     }
+    options.tenant = ["", "ci", "release"][rng.below(3) as usize].to_owned();
+    if rng.chance(250) {
+        let permille = rng.between((50, 600));
+        tasks.iter_mut().for_each(|task| draw_demands(rng, task, permille));
+    }
     let chunk = rng.between((1, 1 + tasks.len() as u64)) as usize;
     let chunks = (0..).zip(tasks.chunks(chunk));
     let chunks = chunks.map(|(seq, tasks)| AddTasks { run_id: run_id.clone(), seq, tasks: tasks.to_vec() }).collect();
@@ -177,6 +182,17 @@ fn put_into_groups(rng: &mut Rng, tasks: &mut [TaskSpec]) {
         let group = if scattered { 1 + rng.below(groups) as u32 } else { 1 + index / size };
         task.group = if rng.chance(alone_pm) { 0 } else { group };
     }
+}
+
+/// Some want locks, or a worker for themselves.
+fn draw_demands(rng: &mut Rng, task: &mut TaskSpec, permille: u64) {
+    if task.group > 0 || !rng.chance(permille) {
+        return;
+    }
+    let names = ["database", "port 80", "licence"];
+    let locks = names.iter().filter(|_| rng.chance(400)).map(|name| (*name).to_owned());
+    task.locks = locks.collect();
+    task.exclusive = rng.chance(200);
 }
 
 pub(crate) fn draw_options(rng: &mut Rng) -> RunOptions {

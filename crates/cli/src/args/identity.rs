@@ -111,6 +111,9 @@ pub(crate) enum TokenCommand {
         /// What to call it [default: a part of its hash]
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
+        /// Whose it is: runs of one owner share the workers with those of others (`muster tenants`) [default: its name]
+        #[arg(long, value_name = "NAME")]
+        owner: Option<String>,
         /// When it ends, such as 90d [default: when it is revoked]
         #[arg(long, value_name = "DUR", value_parser = humantime::parse_duration)]
         expires: Option<Duration>,

@@ -7,6 +7,7 @@ pub(crate) mod needs;
 pub(crate) mod pytest;
 pub(crate) mod read;
 pub(crate) mod run;
+pub(crate) mod tenants;
 pub(crate) mod workspace;
 
 use std::path::PathBuf;
@@ -101,6 +102,8 @@ pub(crate) enum Command {
     Quarantine(needs::QuarantineArgs),
     /// Trust a worker again that is quarantined, or whose circuit is open
     Release(needs::ReleaseArgs),
+    /// List who shares the workers, or say how many parts of them somebody gets
+    Tenants(tenants::TenantsArgs),
     /// Show how the coordinator is
     Status(StatusArgs),
     /// Be a coordinator of a cluster, or the only one

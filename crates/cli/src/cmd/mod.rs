@@ -27,6 +27,7 @@ mod selection;
 mod status;
 mod submit;
 mod tasks;
+mod tenants;
 mod test_rules;
 mod token;
 mod why;
@@ -99,6 +100,7 @@ pub(crate) async fn run(cli: Cli) -> CommandResult {
         Command::Drain(args) => drain::drain(&context, &args.worker, true).await,
         Command::Undrain(args) => drain::drain(&context, &args.worker, false).await,
         Command::Quarantine(args) => quarantine::quarantine(&context, &args.worker, args.reason.as_deref()).await,
+        Command::Tenants(args) => tenants::tenants(&context, &args).await,
         Command::Release(args) => quarantine::release(&context, &args.worker).await,
         Command::Status(_) => status::status(&context).await,
         Command::Completions(args) => completions::completions(&args),

@@ -17,6 +17,7 @@ use crate::report::table::{Align, Table};
 struct TokenJson<'a> {
     name: &'a str,
     role: &'a str,
+    owner: &'a str,
     created: String,
     expires: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -26,9 +27,10 @@ struct TokenJson<'a> {
 pub(crate) fn token(context: &Context, args: TokenArgs) -> CommandResult {
     let file = TokenFile::at(&args.tokens);
     match args.what {
-        TokenCommand::Create { role, name, expires } => {
+        TokenCommand::Create { role, name, owner, expires } => {
             let expiry = expires.map_or(Expiry::Never, Expiry::After);
-            let (token, row) = file.create(name.as_deref(), role.into(), expiry).map_err(failure)?;
+            let created = file.create_for(name.as_deref(), owner.as_deref(), role.into(), expiry);
+            let (token, row) = created.map_err(failure)?;
             if context.json() {
                 out::put_json("token", json(&row, Some(&token)))?;
                 return Ok(OK);
@@ -61,11 +63,12 @@ fn list(context: &Context, rows: &[TokenRow]) -> CommandResult {
         }
         return Ok(OK);
     }
-    let mut table =
-        Table::new([("TOKEN", Align::Left), ("ROLE", Align::Left), ("CREATED", Align::Left), ("EXPIRES", Align::Left)]);
+    let columns = ["TOKEN", "ROLE", "OWNER", "CREATED", "EXPIRES"].map(|column| (column, Align::Left));
+    let mut table = Table::new(columns);
     for row in rows {
         let expires = row.expires.map_or_else(|| "never".to_owned(), time);
-        table.push([sanitise::line(&row.name).into_owned(), row.role.word().to_owned(), time(row.created), expires]);
+        let [name, owner] = [&row.name, row.owner()].map(|name| sanitise::line(name).into_owned());
+        table.push([name, row.role.word().to_owned(), owner, time(row.created), expires]);
     }
     out::put(&table.show(context.screen.columns, context.screen.style))?;
     Ok(OK)
@@ -73,7 +76,7 @@ fn list(context: &Context, rows: &[TokenRow]) -> CommandResult {
 
 fn json<'a>(row: &'a TokenRow, token: Option<&'a str>) -> TokenJson<'a> {
     let (created, expires) = (time(row.created), row.expires.map(time));
-    TokenJson { name: &row.name, role: row.role.word(), created, expires, token }
+    TokenJson { name: &row.name, role: row.role.word(), owner: row.owner(), created, expires, token }
 }
 
 /// A time of a file that anybody could have written.

@@ -3,7 +3,7 @@
 use muster_client::{Client, ClientError};
 use muster_proto::v1::{
     DrainReply, ListRunsRequest, ListTasksReply, ListTasksRequest, OutputRequest, QuarantineReply, RunSummary,
-    StatusReply, TaskRow, TaskSpec, WhyReply, WorkerRow,
+    StatusReply, TaskRow, TaskSpec, TenantRow, WhyReply, WorkerRow,
 };
 
 use super::find;
@@ -154,6 +154,23 @@ impl Reader {
     ) -> Result<QuarantineReply, Failure> {
         let nobody = |_: &Offline| Err(Failure::usage("no workers: nobody hosts this project now"));
         self.ask(async |client| client.quarantine(worker, quarantined, reason).await, nobody).await
+    }
+
+    /// Who shares the workers, and how.
+    ///
+    /// # Errors
+    /// When the answer cannot be had.
+    pub(crate) async fn tenants(&mut self) -> Result<Vec<TenantRow>, Failure> {
+        self.ask(async |client| client.tenants().await, |_: &Offline| Ok(Vec::new())).await
+    }
+
+    /// Gives a tenant so many parts of the workers beside others.
+    ///
+    /// # Errors
+    /// When the answer cannot be had.
+    pub(crate) async fn set_tenant(&mut self, tenant: &str, weight: u32) -> Result<bool, Failure> {
+        let nobody = |_: &Offline| Err(Failure::usage("no tenants: nobody hosts this project now"));
+        self.ask(async |client| client.set_tenant(tenant, weight).await, nobody).await
     }
 
     /// How the coordinator is.

@@ -7,15 +7,20 @@ use muster_proto::v1::{OpenRun, OpenRunReply};
 use tonic::Status;
 
 use super::Decision;
+use crate::guard::Tenant;
 use crate::limits::RUN_OPTIONS_BYTES_MAX;
 use crate::shared::Shared;
 
-pub(crate) async fn call(shared: &Shared, request: OpenRun) -> Result<OpenRunReply, Status> {
+pub(crate) async fn call(shared: &Shared, request: OpenRun, tenant: Option<Tenant>) -> Result<OpenRunReply, Status> {
     shared.admission.admit_priority(request.options.as_ref().map_or(0, |options| options.priority))?;
-    decide(request).carry_out(shared, answer).await
+    decide(request, tenant).carry_out(shared, answer).await
 }
 
-fn decide(request: OpenRun) -> Decision<OpenRunReply> {
+/// Whose run it is is what is known of the caller, and nothing that it says.
+fn decide(mut request: OpenRun, tenant: Option<Tenant>) -> Decision<OpenRunReply> {
+    if let Some(options) = &mut request.options {
+        options.tenant = tenant.map_or_else(String::new, |Tenant(name)| name);
+    }
     let bytes = request.options.as_ref().map_or(0, Message::encoded_len);
     if bytes > RUN_OPTIONS_BYTES_MAX {
         return Decision::Refuse(Status::invalid_argument(format!(
@@ -45,10 +50,28 @@ mod tests {
     fn an_environment_that_would_not_fit_into_messages_is_refused_with_both_sizes() {
         let env = vec![EnvVar { key: "K".into(), value: vec![b'v'; RUN_OPTIONS_BYTES_MAX].into() }];
         let request = |env| OpenRun { options: Some(RunOptions { env, ..Default::default() }), ..Default::default() };
-        match decide(request(env)) {
+        match decide(request(env), None) {
             Decision::Refuse(status) => assert!(status.message().contains("1048576 at most"), "{status}"),
             other => panic!("{other:?}"),
         }
-        assert!(matches!(decide(request(Vec::new())), Decision::Propose(_)));
+        assert!(matches!(decide(request(Vec::new()), None), Decision::Propose(_)));
+    }
+
+    #[test]
+    fn a_client_does_not_say_whose_its_run_is() {
+        let claimed = || {
+            let options = RunOptions { tenant: "somebody".into(), ..Default::default() };
+            OpenRun { options: Some(options), ..Default::default() }
+        };
+        for tenant in [None, Some(Tenant("ci".into()))] {
+            let expected = tenant.clone().map_or_else(String::new, |Tenant(name)| name);
+            match decide(claimed(), tenant) {
+                Decision::Propose(kind) => match *kind {
+                    Kind::OpenRun(open) => assert_eq!(open.options.unwrap().tenant, expected),
+                    other => panic!("{other:?}"),
+                },
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }

@@ -350,11 +350,11 @@ fn a_worker_that_retires_hands_back_what_waits_lets_the_rest_end_and_then_finish
     assert_eq!(outcomes(&late), [(3, Outcome::Returned)], "nothing new is begun");
     let seq = batches(&late)[0].seq;
     say(&mut agent, 4, Said::ReportsDone(ReportsDone { seq }));
-    feed(&mut agent, 5_000, Input::Exited { token: 1, wall_us: 9 });
-    let rest = feed(&mut agent, 5_000, ended(1, Outcome::Passed));
+    feed(&mut agent, 50, Input::Exited { token: 1, wall_us: 9 });
+    let rest = feed(&mut agent, 50, ended(1, Outcome::Passed));
     assert_eq!(outcomes(&rest), [(1, Outcome::Passed)]);
     let seq = batches(&rest)[0].seq;
-    let last = say(&mut agent, 5_001, Said::ReportsDone(ReportsDone { seq }));
+    let last = say(&mut agent, 51, Said::ReportsDone(ReportsDone { seq }));
     assert_eq!(last.last(), Some(&Action::Finished));
 }
 

@@ -12,7 +12,7 @@ use muster_proto::v1::{AddTasks, RetryRules, TaskRef, TaskResult, TaskSpec};
 use super::{Answer, Context};
 use crate::effect::{Refusal, Reply};
 use crate::history;
-use crate::limits::{RETRY_RULES_MAX, TASK_AFTER_MAX, TASKS_LIVE_MAX};
+use crate::limits::{LOCK_NAME_BYTES_MAX, RETRY_RULES_MAX, TASK_AFTER_MAX, TASK_LOCKS_MAX, TASKS_LIVE_MAX};
 use crate::planted::{self, Bug};
 use crate::retry_policy;
 use crate::state::index::name_digest;
@@ -176,6 +176,7 @@ fn check_task(run: &Run, index: u32, spec: &TaskSpec) -> Result<(), Refusal> {
     check_item(run, spec).or_else(refuse)?;
     check_quarantine(spec).or_else(refuse)?;
     spec.retry_rules.as_ref().map_or(Ok(()), retry_policy::check).or_else(refuse)?;
+    check_demands(spec).or_else(refuse)?;
     if spec.after.len() > TASK_AFTER_MAX {
         return refuse(format!("comes after {} others, {TASK_AFTER_MAX} at most", spec.after.len()));
     }
@@ -206,6 +207,24 @@ fn check_rules(run: &Run, tasks: &[TaskSpec]) -> Result<(), Refusal> {
                 "the tasks of run {id:?} have more than {RETRY_RULES_MAX} different rules of retries"
             )));
         }
+    }
+    Ok(())
+}
+
+/// Locks are names, each once; and what goes with others in one process cannot be alone.
+fn check_demands(spec: &TaskSpec) -> Result<(), String> {
+    if spec.locks.len() > TASK_LOCKS_MAX {
+        return Err(format!("wants {} locks, {TASK_LOCKS_MAX} at most", spec.locks.len()));
+    }
+    if spec.locks.iter().any(|lock| lock.is_empty() || lock.len() > LOCK_NAME_BYTES_MAX) {
+        return Err(format!("wants a lock whose name has not 1 to {LOCK_NAME_BYTES_MAX} bytes"));
+    }
+    let distinct: BTreeSet<_> = spec.locks.iter().collect();
+    if distinct.len() != spec.locks.len() {
+        return Err("names a lock twice".into());
+    }
+    if spec.group > 0 && (spec.exclusive || !spec.locks.is_empty()) {
+        return Err("belongs to a group and wants locks, or a worker for itself".into());
     }
     Ok(())
 }

@@ -110,6 +110,7 @@ impl State {
         let number = task.granted;
         self.release(at, lease.token, lease.session);
         let worker = self.session(lease.session).map_or_else(|| "".into(), |session| Arc::clone(&session.name));
+        self.count_leases(at.run, -1);
         let run = self.run_mut(at.run).expect("the caller found it");
         run.ledger.leased -= 1;
         *run.waiting_mut(at.index) += 1;
@@ -234,6 +235,7 @@ impl State {
             Verdict::Passed if run.partial => Verdict::Incomplete,
             verdict => verdict,
         };
+        self.leave_tenant(key);
         self.index.live.remove(&key);
         self.index.deadlines.retain(|(_, run)| *run != key);
         context.effects.push(Effect::RunEnded { run: key });

@@ -8,7 +8,7 @@ use super::{Answer, Context};
 use crate::effect::{Effect, Reply};
 use crate::planted::{self, Bug};
 use crate::state::task::{Lease, Phase, outcome_of};
-use crate::state::{Session, State, Task};
+use crate::state::{Fit, Session, State, Task};
 
 impl State {
     pub(super) fn grant_leases(&mut self, context: &mut Context, command: &GrantLeases) -> Answer {
@@ -39,6 +39,9 @@ impl State {
         if !session.is_some_and(|session| has_room(session, task) && self.trust(session.name()).allows(task.fit())) {
             return false;
         }
+        if !self.locks_are_free(task.fit()) {
+            return false;
+        }
         self.lease(context, at, grant.session);
         true
     }
@@ -52,12 +55,14 @@ impl State {
         // A lease that was handed back in between repeats nothing once more.
         let before = task.attempts.last().filter(|last| last.number == task.granted).map(outcome_of);
         let repeats = before.is_some_and(|outcome| matches!(outcome, Outcome::Lost | Outcome::Preempted));
+        let demanding = task.fit().is_some_and(Fit::is_demanding);
         self.index.dequeue(at, task);
         self.prefer_none(at);
         let task = self.task_mut(at).expect("the caller found it");
         task.phase = Phase::Leased(Lease { token, session });
         task.granted = attempt;
         task.front = false;
+        self.count_leases(at.run, i64::from(was_pending));
         let run = self.run_mut(at.run).expect("the caller found it");
         run.attempts += 1;
         run.attempts_repeated += u64::from(repeats);
@@ -65,6 +70,10 @@ impl State {
         run.ledger.leased += u64::from(was_pending);
         self.hold(at, token, session);
         self.pin(at, session);
+        if demanding {
+            let now = self.stored.log_time;
+            self.run_mut(at.run).expect("the caller found it").demanding_at = now;
+        }
         let worker = self.session(session).map(|session| Arc::clone(&session.name));
         worker.iter().for_each(|worker| self.count_probe(at, worker));
         context.effects.push(Effect::Dispatch { session, task: at, token, attempt });
@@ -78,5 +87,6 @@ fn has_room(session: &Session, task: &Task) -> bool {
     }
     let fits = session.could_ever_fit(task.fit());
     let free = task.fit().is_none_or(|fit| fit.resources.iter().all(|(name, amount)| session.free(name) >= *amount));
+    let free = free && session.has_company_for(task.fit());
     !session.draining() && session.lease_count() < session.leases_max() && fits && free
 }

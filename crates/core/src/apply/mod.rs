@@ -18,6 +18,7 @@ mod quarantine_worker;
 mod register_worker;
 mod retry_share;
 mod seal_run;
+mod set_tenant;
 mod suspects;
 mod test_circuits;
 mod worker_lost;
@@ -79,6 +80,7 @@ impl State {
             Kind::FinishAttempts(command) => self.finish_attempts(context, &command),
             Kind::ExpireLeases(command) => self.expire_leases(context, &command),
             Kind::QuarantineWorker(command) => self.quarantine_worker(context, &command),
+            Kind::SetTenant(command) => self.set_tenant(&command),
             Kind::AdvanceTime(_) => Ok(Reply::Done),
         }
     }

@@ -9,7 +9,7 @@ use muster_proto::v1::{Ledger, OpenRun, RunOptions, Verdict};
 use super::{Answer, Context};
 use crate::chunked::Chunked;
 use crate::effect::{Refusal, Reply};
-use crate::limits::{RETRIES_MAX, RUN_SUMMARIES_MAX, RUNS_FORGOTTEN_MAX, RUNS_LIVE_MAX};
+use crate::limits::{RETRIES_MAX, RUN_SUMMARIES_MAX, RUNS_FORGOTTEN_MAX, RUNS_LIVE_MAX, TENANT_NAME_BYTES_MAX};
 use crate::retry_policy;
 use crate::state::index::name_digest;
 use crate::state::names::Names;
@@ -17,7 +17,7 @@ use crate::state::{Run, State};
 
 impl State {
     pub(super) fn open_run(&mut self, context: &mut Context, command: &OpenRun) -> Answer {
-        let body_digest = xxhash_rust::xxh3::xxh3_128(&command.encode_to_vec());
+        let body_digest = xxhash_rust::xxh3::xxh3_128(&of_whomever(command).encode_to_vec());
         if let Some(run) = self.run_by_id(&command.run_id) {
             return reopen(run, body_digest);
         }
@@ -25,6 +25,7 @@ impl State {
         self.forget_old_runs()?;
         let key = self.stored.next_run;
         self.stored.next_run += 1;
+        let share = self.join_tenant(&options);
         let run = Run {
             key,
             id: command.run_id.as_str().into(),
@@ -59,6 +60,8 @@ impl State {
             retries_refused: 0,
             rules: Arc::default(),
             preferences: Arc::default(),
+            share,
+            demanding_at: self.stored.log_time,
             expected_left_us: 0,
             unknown_left: 0,
         };
@@ -101,6 +104,9 @@ impl State {
             let percent = options.retry_percent_max;
             return Err(wrong(format!("may have {percent} % of its tasks repeated, which is more than all")));
         }
+        if options.tenant.len() > TENANT_NAME_BYTES_MAX {
+            return Err(Refusal::Invalid(format!("a tenant's name has at most {TENANT_NAME_BYTES_MAX} bytes")));
+        }
         Ok(options.clone())
     }
 
@@ -119,6 +125,13 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// The same, whoever submits it: a token may have been replaced by one of another owner meanwhile.
+fn of_whomever(command: &OpenRun) -> OpenRun {
+    let mut command = command.clone();
+    command.options.iter_mut().for_each(|options| options.tenant.clear());
+    command
 }
 
 fn reopen(run: &Run, body_digest: u128) -> Answer {

@@ -54,12 +54,12 @@ impl State {
 
     /// There is no other worker any more: any will do.
     pub(super) fn settle_preferences(&mut self) {
-        let queues = self.index.ready.iter();
-        let idle = queues.filter(|((_, fit), _)| {
-            let fit = self.index.fit(*fit);
+        let queues = self.index.ready.iter().flat_map(|(run, queues)| queues.iter().map(|queue| (*run, queue)));
+        let idle = queues.filter(|(_, (fit, _))| {
+            let fit = self.index.fits.get(*fit);
             fit.is_some_and(|fit| fit.is_preference() && !self.has_witness(fit))
         });
-        let tasks = idle.flat_map(|((run, _), ready)| ready.indices().map(|index| TaskRef::at(*run, index)));
+        let tasks = idle.flat_map(|(run, (_, ready))| ready.indices().map(move |index| TaskRef::at(run, index)));
         let tasks: Vec<_> = tasks.collect();
         tasks.into_iter().for_each(|at| self.lift_preference(at));
     }

@@ -16,6 +16,7 @@ use muster_proto::v1::TaskRef;
 
 use super::limits::RECALL_ANSWER_TICKS_MAX;
 use crate::State;
+use crate::schedule::demand::kept_sessions;
 use crate::state::{Session, Trust};
 
 /// What a session is asked for: the tokens of leases that it has not started, as far as the leader knows.
@@ -79,10 +80,13 @@ impl Recalls {
     /// What to ask for now, if slots are idle: `credits` is what sessions would take beyond what they hold, after all that
     /// can be granted has been granted.
     pub fn next(&mut self, state: &State, credits: &BTreeMap<u64, u32>) -> Option<Recall> {
-        let idle: Vec<_> = credits.iter().filter_map(|(id, credits)| idle_slots(state, *id, *credits)).collect();
+        let mut idle: Vec<_> = credits.iter().filter_map(|(id, credits)| idle_slots(state, *id, *credits)).collect();
         if idle.is_empty() {
             return None;
         }
+        // What one task is to have for itself is not idle.
+        let kept = kept_sessions(state);
+        idle.retain(|(session, _)| !kept.contains(&session.id()));
         self.forget_ended(state);
         let coming =
             self.known.values().filter(|known| matches!(known, Known::Asked(..RECALL_ANSWER_TICKS_MAX))).count();
@@ -122,7 +126,7 @@ impl Recalls {
 
 /// The session and its slots for which it holds no lease, if it wants some.
 fn idle_slots(state: &State, session: u64, credits: u32) -> Option<(&Session, u32)> {
-    let session = state.session(session).filter(|session| !session.draining())?;
+    let session = state.session(session).filter(|session| !session.draining() && !session.is_taken())?;
     if state.trust(session.name()) != Trust::Full {
         return None;
     }
@@ -134,5 +138,6 @@ fn idle_slots(state: &State, session: u64, credits: u32) -> Option<(&Session, u3
 fn takes(state: &State, session: &Session, at: TaskRef) -> bool {
     let Some(task) = state.task(at).filter(|task| task.group() == 0) else { return false };
     let free = |(name, amount): &(String, u64)| session.free(name) >= *amount;
-    session.could_ever_fit(task.fit()) && task.fit().is_none_or(|fit| fit.resources.iter().all(free))
+    let fits = session.could_ever_fit(task.fit()) && session.has_company_for(task.fit());
+    fits && task.fit().is_none_or(|fit| fit.resources.iter().all(free))
 }

@@ -2,8 +2,10 @@
 //!
 //! Ready tasks stand in queues for each (run, fit), sorted by priority, handed back ones first, then longest first;
 //! each group of tasks has a queue of its own, and stands among the tasks as one that takes as long as all of it.
-//! The plan takes what is due most ([`work`]) and gives it to the session that fits best ([`place`]). A queue whose
-//! fit has no room anywhere is set aside whole, so tasks that no worker can run cost nothing and block nobody.
+//! The plan takes what is due most ([`work`]) and gives it to the session that fits best ([`place`]). A fit that has no
+//! room anywhere is set aside whole, so tasks that no worker can run cost next to nothing and block nobody.
+//!
+//! Before all that go the tasks that want locks or a worker for themselves, once they have waited long ([`demand`]).
 //!
 //! A group shares something that takes time to set up, so it should have one process. Each grant to a session is
 //! the first of these that there is:
@@ -17,7 +19,10 @@
 //! 3. the last task of a group that others have begun, so that the end of a run keeps everybody busy; unless the
 //!    run's groups are pinned.
 
+pub(crate) mod demand;
 mod place;
+mod share;
+mod turns;
 mod work;
 
 use std::collections::BTreeMap;
@@ -26,15 +31,24 @@ use muster_proto::v1::{Grant, TaskRef};
 
 use crate::State;
 use crate::limits::PLAN_GRANTS_MAX;
+use demand::Demand;
 use place::Rooms;
 use work::{Pick, Work};
 
 /// Plans leases for sessions that want some: `credits` says how many each of them would take now.
 /// At most [`PLAN_GRANTS_MAX`] grants.
 pub fn plan(state: &State, credits: &BTreeMap<u64, u32>) -> Vec<Grant> {
-    let work = Work::of(state);
-    let rooms = Rooms::of(state, credits, &work);
+    let mut rooms = Rooms::of(state, credits);
+    if rooms.is_empty() {
+        return Vec::new();
+    }
+    let labels = rooms.labels();
+    let work = Work::of(state, &labels);
+    rooms.begin(&work);
     let mut plan = Plan { work, rooms, grants: Vec::new() };
+    for demand in demand::due(state) {
+        plan.meet(demand);
+    }
     while plan.grants.len() < PLAN_GRANTS_MAX && !plan.rooms.is_empty() && plan.step() {}
     plan.grants
 }
@@ -45,7 +59,20 @@ struct Plan<'a> {
     grants: Vec<Grant>,
 }
 
-impl Plan<'_> {
+impl<'a> Plan<'a> {
+    /// Grants what goes first, or keeps what it wants.
+    fn meet(&mut self, demand: Demand<'a>) {
+        let Some(pick) = self.work.head_of(demand.run, demand.fit) else { return };
+        let room = match demand.session {
+            Some(session) => self.rooms.of_session(session, pick.queue, &self.work),
+            None => self.rooms.best_for(pick.queue, &self.work, |_| true),
+        };
+        match room {
+            Some(room) => self.grant(room, pick),
+            None => self.rooms.keep(&demand),
+        }
+    }
+
     /// Grants something, or finds that something has no room; `false` if nothing more can be granted.
     fn step(&mut self) -> bool {
         let offer = self.work.most_due();
@@ -60,23 +87,22 @@ impl Plan<'_> {
 
     /// What nobody has begun goes to the session that fits best.
     fn offer(&mut self, pick: Pick) {
-        let fit = self.work.fit(pick.queue);
-        let room = self.rooms.best_for(fit, |room| pick.group == 0 || !room.is_full());
+        let room = self.rooms.best_for(pick.queue, &self.work, |room| pick.group == 0 || !room.is_full());
         match room {
             Some(room) => self.grant(room, pick),
-            None if self.rooms.best_for(fit, |_| true).is_some() => self.work.park(),
-            None => self.work.set_aside(),
+            None if self.rooms.best_for(pick.queue, &self.work, |_| true).is_some() => self.work.park(pick),
+            None => self.work.set_aside(pick.queue),
         }
     }
 
     /// Takes a task of somebody else's group from its end; `false` if there is none to take.
     fn steal(&mut self) -> bool {
         while let Some(pick) = self.work.most_due_stolen() {
-            if let Some(room) = self.rooms.best_for(self.work.fit(pick.queue), |_| true) {
+            if let Some(room) = self.rooms.best_for(pick.queue, &self.work, |_| true) {
                 self.grant(room, pick);
                 return true;
             }
-            self.work.steal_no_more(pick.queue);
+            self.work.set_aside(pick.queue);
         }
         false
     }

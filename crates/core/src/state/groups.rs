@@ -34,9 +34,14 @@ impl Groups {
         self.known.get(&group).into_iter().flat_map(|group| group.holders.iter().copied())
     }
 
-    /// How long all of a group takes.
-    pub(crate) fn total_us(&self, group: GroupKey) -> u64 {
-        self.known.get(&group).map_or(0, |group| group.total_us)
+    /// Sessions that hold leases of a group, and how long all of it takes.
+    pub(crate) fn of(&self, group: GroupKey) -> (Option<&BTreeSet<u64>>, u64) {
+        self.known.get(&group).map_or((None, 0), |group| (Some(&group.holders), group.total_us))
+    }
+
+    /// Somebody holds a lease of a group.
+    pub(crate) fn is_begun(&self, group: GroupKey) -> bool {
+        self.known.get(&group).is_some_and(|group| !group.holders.is_empty())
     }
 
     /// Tasks of a group without a result.
@@ -108,17 +113,27 @@ impl State {
     pub(crate) fn hold(&mut self, at: TaskRef, token: u64, session: u64) {
         let task = self.task(at).expect("the caller found it");
         let (fit, group) = (task.fit.clone(), group_of(self, at));
+        for name in fit.iter().flat_map(|fit| &fit.locks) {
+            self.index.locks.insert(name.clone(), at);
+        }
         let Some(holder) = self.session_mut(session) else { return };
         holder.hold(token, at, fit.as_deref());
         let Some(group) = group else { return };
         holder.groups.entry(group).or_default().insert(at.index);
-        self.index.groups.known.entry(group).or_default().holders.insert(session);
+        let holders = &mut self.index.groups.known.entry(group).or_default().holders;
+        holders.insert(session);
+        if holders.len() == 1 {
+            self.index.set_begun(group, true);
+        }
     }
 
     /// A session has the lease of a task no more.
     pub(crate) fn release(&mut self, at: TaskRef, token: u64, session: u64) {
         let task = self.task(at).expect("the caller found it");
         let (fit, group) = (task.fit.clone(), group_of(self, at));
+        for name in fit.iter().flat_map(|fit| &fit.locks) {
+            self.index.locks.remove(name);
+        }
         let Some(holder) = self.session_mut(session) else { return };
         holder.release(token, fit.as_deref());
         let Some(group) = group else { return };
@@ -128,6 +143,9 @@ impl State {
             holder.groups.remove(&group);
             let known = self.index.groups.known.get_mut(&group).expect("a leased task has no result");
             known.holders.remove(&session);
+            if known.holders.is_empty() {
+                self.index.set_begun(group, false);
+            }
         }
     }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use muster_proto::v1::{TaskRef, TaskResult};
 
+use super::fits::Fits;
 use super::groups::Groups;
 use super::names::Names;
-use super::ready::Ready;
+use super::queues::Queues;
 use super::task::{Fit, Phase, Task};
 use super::{State, Stored};
-use crate::limits::FITS_KEPT;
 use crate::time::LogTime;
 
 /// Derived lookups.
@@ -19,8 +19,8 @@ pub(crate) struct Index {
     pub(crate) run_keys: BTreeMap<Arc<str>, u64>,
     /// Runs that have not ended.
     pub(crate) live: BTreeSet<u64>,
-    /// Tasks that could be leased now, by (run, number of their fit).
-    pub(crate) ready: BTreeMap<(u64, u32), Ready>,
+    /// Tasks that could be leased now, by run.
+    pub(crate) ready: BTreeMap<u64, Queues>,
     /// How many they are.
     pub(crate) ready_count: usize,
     /// Groups with tasks that have no result.
@@ -37,12 +37,10 @@ pub(crate) struct Index {
     pub(crate) dependents: BTreeMap<(u64, u32), Vec<u32>>,
     /// Digests of the task names of runs that are not sealed.
     pub(crate) names: BTreeMap<u64, Names>,
-    /// Fits by number; number 0 is "any worker". Those without ready tasks are forgotten when there are many.
-    fits: BTreeMap<u32, Arc<Fit>>,
-    fit_numbers: BTreeMap<Arc<Fit>, u32>,
-    last_fit: u32,
-    /// Number of fits at which those that are not used are forgotten.
-    fits_max: usize,
+    /// What workers must have, by number.
+    pub(crate) fits: Fits,
+    /// Locks that leased tasks hold.
+    pub(crate) locks: BTreeMap<String, TaskRef>,
     /// When open circuits become half open.
     pub(crate) circuits_open: BTreeSet<(LogTime, Arc<str>)>,
     /// Tasks that failed on a worker and wait for the word of another one, by the name of the former.
@@ -61,32 +59,15 @@ pub(crate) fn name_digest(name: &str) -> u128 {
 
 impl Index {
     /// The number of a fit, the same for equal fits.
-    pub(crate) fn fit_number(&mut self, fit: Option<&Arc<Fit>>) -> u32 {
-        let Some(fit) = fit else { return 0 };
-        if let Some(number) = self.fit_numbers.get(fit) {
-            return *number;
-        }
-        if self.fits.len() >= self.fits_max.max(FITS_KEPT) {
-            self.forget_fits();
-        }
-        self.last_fit += 1;
-        self.fits.insert(self.last_fit, Arc::clone(fit));
-        self.fit_numbers.insert(Arc::clone(fit), self.last_fit);
-        self.last_fit
+    fn fit_number(&mut self, fit: Option<&Arc<Fit>>) -> u32 {
+        let ready = &self.ready;
+        self.fits.number(fit, || fits_of(ready).collect())
     }
 
-    /// Forgets the fits of which nothing is ready. Their numbers are not used again.
-    fn forget_fits(&mut self) {
-        let used: BTreeSet<_> = self.ready.keys().map(|(_, fit)| *fit).collect();
-        self.fits.retain(|number, _| used.contains(number));
-        self.fit_numbers.retain(|_, number| used.contains(number));
-        self.fits_max = 2 * used.len();
-    }
-
-    /// What workers must have for the tasks that are ready; equal ones may come several times.
+    /// What workers must have for the tasks that are ready, each once.
     pub(crate) fn fits_of_ready(&self) -> impl Iterator<Item = &Fit> {
-        let numbers: BTreeSet<_> = self.ready.keys().map(|(_, fit)| *fit).collect();
-        numbers.into_iter().filter_map(|number| self.fits.get(&number).map(Arc::as_ref))
+        let numbers: BTreeSet<_> = fits_of(&self.ready).collect();
+        numbers.into_iter().filter_map(|number| self.fits.get(number).map(Arc::as_ref))
     }
 
     /// A task waits for the word of another worker than this one, or does not any more.
@@ -99,11 +80,6 @@ impl Index {
                 self.suspects.remove(worker);
             }
         }
-    }
-
-    /// The fit with this number; `None` = any worker.
-    pub(crate) fn fit(&self, number: u32) -> Option<&Arc<Fit>> {
-        self.fits.get(&number)
     }
 
     /// A task was added: notes its dependencies.
@@ -129,36 +105,47 @@ impl Index {
             return;
         }
         let fit = self.fit_number(task.fit.as_ref());
-        let queue = self.ready.entry((at.run, fit)).or_insert_with(|| {
-            self.settle_due = true;
-            Ready::default()
-        });
-        self.ready_count += usize::from(queue.insert(task, at.index));
+        let queues = self.ready.entry(at.run).or_default();
+        self.settle_due |= queues.get(fit).is_none();
+        let is_begun = task.group > 0 && self.groups.is_begun((at.run, task.group));
+        self.ready_count += usize::from(queues.insert(&self.fits, fit, task, at.index, is_begun));
     }
 
     /// A task is no longer pending.
     pub(crate) fn dequeue(&mut self, at: TaskRef, task: &Task) {
-        if let Phase::Pending { not_before } = task.phase {
+        if let Phase::Pending { not_before } = task.phase
+            && !self.delayed.is_empty()
+        {
             self.delayed.remove(&(not_before, (at.run, at.index)));
         }
-        let fit = self.fit_number(task.fit.as_ref());
-        if let Some(queue) = self.ready.get_mut(&(at.run, fit)) {
-            self.ready_count -= usize::from(queue.remove(task, at.index));
-            if queue.is_empty() {
-                self.ready.remove(&(at.run, fit));
-            }
+        // What has a queue has a fit with a number.
+        let Some(fit) = self.fits.find(task.fit.as_ref()) else { return };
+        let Some(queues) = self.ready.get_mut(&at.run) else { return };
+        if queues.get(fit).is_none() {
+            return;
+        }
+        self.ready_count -= usize::from(queues.remove(&self.fits, fit, task, at.index));
+        if queues.is_empty() {
+            self.ready.remove(&at.run);
+        }
+    }
+
+    /// The first lease of a group was granted, or the last one has ended.
+    pub(crate) fn set_begun(&mut self, (run, group): (u64, u32), is_begun: bool) {
+        if let Some(queues) = self.ready.get_mut(&run) {
+            queues.set_begun(group, is_begun);
         }
     }
 
     /// Whether a task of this group could be leased now.
     pub(crate) fn has_ready_of_group(&self, run: u64, group: u32) -> bool {
-        self.ready.range((run, 0)..=(run, u32::MAX)).any(|(_, ready)| ready.of_group(group).is_some())
+        self.ready.get(&run).is_some_and(|queues| queues.fits_of_group(group).is_some())
     }
 
     /// Could be leased now.
-    pub(crate) fn is_ready(&mut self, at: TaskRef, task: &Task) -> bool {
-        let fit = self.fit_number(task.fit.as_ref());
-        self.ready.get(&(at.run, fit)).is_some_and(|queue| queue.contains(task, at.index))
+    pub(crate) fn is_ready(&self, at: TaskRef, task: &Task) -> bool {
+        let queue = self.fits.find(task.fit.as_ref()).and_then(|fit| self.ready.get(&at.run)?.get(fit));
+        queue.is_some_and(|queue| queue.contains(task, at.index))
     }
 
     /// Forgets all about the tasks of a run; called when it is archived, so none of them is pending.
@@ -168,6 +155,11 @@ impl Index {
         self.names.remove(&run);
         self.live_tasks -= tasks;
     }
+}
+
+/// Numbers of the fits of which something is ready; equal ones come several times.
+fn fits_of(ready: &BTreeMap<u64, Queues>) -> impl Iterator<Item = u32> + '_ {
+    ready.values().flat_map(Queues::iter).map(|(fit, _)| fit)
 }
 
 /// Removes a run's entries from a map by splitting its range out.
@@ -210,6 +202,7 @@ impl State {
             state.index.circuits_open.extend(circuit.open_until().map(|until| (until, Arc::clone(worker))));
         }
         state.index.settle_due = false;
+        state.count_tenants();
         state
     }
 

@@ -4,12 +4,15 @@
 //! built again on restore. Only `apply/` changes either.
 
 pub mod circuit;
+pub(crate) mod fits;
 pub(crate) mod groups;
 pub mod index;
 pub(crate) mod names;
+pub(crate) mod queues;
 pub(crate) mod ready;
 pub mod run;
 pub mod session;
+pub mod share;
 pub mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +27,7 @@ pub use circuit::{Circuit, Stand, Trust};
 use index::Index;
 pub use run::{Cancel, Preference, Run, Suspicion};
 pub use session::Session;
+pub use share::{LOCAL_TENANT, Tenant};
 pub use task::{Fit, Lease, Phase, Task};
 
 /// The state machine. See the crate's documentation for its contract.
@@ -48,6 +52,8 @@ pub struct Stored {
     pub(crate) drained: Arc<BTreeSet<String>>,
     /// What is held against workers, by their names.
     pub(crate) circuits: BTreeMap<Arc<str>, Arc<Circuit>>,
+    /// Who shares the workers, by name.
+    pub(crate) tenants: Arc<BTreeMap<Arc<str>, Tenant>>,
     pub(crate) history: History,
 }
 
@@ -64,6 +70,7 @@ impl Default for Stored {
             forgotten: Arc::default(),
             drained: Arc::default(),
             circuits: BTreeMap::new(),
+            tenants: Arc::default(),
             history: History::default(),
         }
     }
@@ -155,6 +162,17 @@ impl State {
         let left = run.ledger().unaccounted();
         let known = left.saturating_sub(run.unknown_left);
         (known * 2 > left).then(|| run.expected_left_us * left / known.max(1))
+    }
+
+    /// Who holds a lock.
+    pub fn holder_of(&self, lock: &str) -> Option<TaskRef> {
+        self.index.locks.get(lock).copied()
+    }
+
+    /// Nobody holds a lock that a task with this fit wants.
+    pub(crate) fn locks_are_free(&self, fit: Option<&Fit>) -> bool {
+        let free = |lock: &String| !self.index.locks.contains_key(lock);
+        fit.is_none_or(|fit| fit.locks.iter().all(free)) || crate::planted::is(crate::planted::Bug::IgnoreLocks)
     }
 
     /// Tasks that could be leased now if a worker fits.

@@ -19,13 +19,18 @@ pub(crate) type Ranked = (ReadyKey, u32);
 pub(crate) struct Ready {
     single: BTreeSet<ReadyKey>,
     groups: BTreeMap<u32, Group>,
+    /// Groups of which nobody holds a lease.
     ranked: BTreeSet<Ranked>,
+    /// The others.
+    begun: BTreeSet<Ranked>,
 }
 
 #[derive(Debug, Default)]
 struct Group {
     tasks: BTreeSet<ReadyKey>,
     expected_us: u64,
+    /// Somebody holds a lease of it.
+    is_begun: bool,
 }
 
 impl Group {
@@ -56,13 +61,14 @@ pub(crate) fn share_us(task: &Task) -> u64 {
 }
 
 impl Ready {
-    /// `false` if it was there.
-    pub(crate) fn insert(&mut self, task: &Task, index: u32) -> bool {
+    /// `false` if it was there. `is_begun`: somebody holds a lease of its group.
+    pub(crate) fn insert(&mut self, task: &Task, index: u32, is_begun: bool) -> bool {
         if task.group == 0 {
             return self.single.insert(key(task, index));
         }
         self.change(task.group, |group| {
             let new = group.tasks.insert(key(task, index));
+            group.is_begun = is_begun;
             group.expected_us += if new { share_us(task) } else { 0 };
             new
         })
@@ -80,16 +86,27 @@ impl Ready {
         })
     }
 
+    /// Somebody holds a lease of this group, or nobody does any more.
+    pub(crate) fn set_begun(&mut self, group: u32, is_begun: bool) {
+        self.change(group, |group| {
+            group.is_begun = is_begun;
+            true
+        });
+    }
+
     /// Changes a group's queue and ranks the group anew.
     fn change(&mut self, number: u32, change: impl FnOnce(&mut Group) -> bool) -> bool {
         let group = self.groups.entry(number).or_default();
         if let Some(rank) = group.rank(number) {
-            self.ranked.remove(&rank);
+            let ranked = if group.is_begun { &mut self.begun } else { &mut self.ranked };
+            ranked.remove(&rank);
         }
         let changed = change(group);
-        match group.rank(number) {
-            Some(rank) => drop(self.ranked.insert(rank)),
-            None => drop(self.groups.remove(&number)),
+        if let Some(rank) = group.rank(number) {
+            let ranked = if group.is_begun { &mut self.begun } else { &mut self.ranked };
+            ranked.insert(rank);
+        } else {
+            self.groups.remove(&number);
         }
         changed
     }
@@ -101,8 +118,10 @@ impl Ready {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.single.is_empty() && self.groups.is_empty()
+    /// What is due most of it; `None` if it is empty.
+    pub(crate) fn head(&self) -> Option<ReadyKey> {
+        let groups = self.ranked.first().into_iter().chain(self.begun.first()).map(|(key, _)| key);
+        self.single.first().into_iter().chain(groups).min().copied()
     }
 
     /// Tasks without a group, most due first.
@@ -110,9 +129,14 @@ impl Ready {
         self.single.iter()
     }
 
-    /// Groups, most due first.
+    /// Groups of which nobody holds a lease, most due first.
     pub(crate) fn ranked(&self) -> btree_set::Iter<'_, Ranked> {
         self.ranked.iter()
+    }
+
+    /// The other groups, most due first.
+    pub(crate) fn begun(&self) -> btree_set::Iter<'_, Ranked> {
+        self.begun.iter()
     }
 
     /// Tasks of a group, most due first.
@@ -127,11 +151,12 @@ impl Ready {
     }
 
     /// Whether every group stands where its tasks say, by a recount.
-    pub(crate) fn is_ranked(&self, expected_us: impl Fn(u32) -> u64) -> bool {
+    pub(crate) fn is_ranked(&self, expected_us: impl Fn(u32) -> u64, is_begun: impl Fn(u32) -> bool) -> bool {
         let recounted = self.groups.iter().filter_map(|(number, group)| {
             let expected_us = group.tasks.iter().map(|key| expected_us(key.3).max(1)).sum();
-            Group { tasks: group.tasks.clone(), expected_us }.rank(*number)
+            Group { tasks: group.tasks.clone(), expected_us, is_begun: false }.rank(*number)
         });
-        recounted.collect::<BTreeSet<_>>() == self.ranked
+        let (begun, ranked) = recounted.partition::<BTreeSet<_>, _>(|(_, group)| is_begun(*group));
+        (begun, ranked) == (self.begun.clone(), self.ranked.clone())
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use muster_proto::Bytes;
 use muster_proto::v1::{CancelMode, CancelReason, Ledger, RetryRules, RunOptions, TaskResult, Verdict};
 
+use super::share::Share;
 use super::task::Task;
 use crate::chunked::Chunked;
 use crate::limits::{CONFIRMATIONS_MIN, CONFIRMATIONS_PERCENT, RETRIED_PERCENT, RETRIED_TASKS_MIN};
@@ -63,6 +64,10 @@ pub struct Run {
     pub(crate) rules: Arc<Vec<RetryRules>>,
     /// Tasks that wait rather for another worker than the one on which they ended badly.
     pub(crate) preferences: Arc<BTreeMap<u32, Preference>>,
+    /// What it has had of the workers.
+    pub(crate) share: Share,
+    /// When it last got a lease of a task with locks, or that goes alone.
+    pub(crate) demanding_at: LogTime,
     /// Derived: expected time of the tasks without a result.
     pub(crate) expected_left_us: u64,
     /// Derived: tasks without a result and without an expectation.

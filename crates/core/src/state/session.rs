@@ -27,6 +27,8 @@ pub struct Session {
     pub(crate) leases: BTreeMap<u64, TaskRef>,
     /// Derived: resources those leases hold.
     pub(crate) used: BTreeMap<String, u64>,
+    /// Derived: the token of the lease that wants the worker for itself, if it holds one.
+    pub(crate) alone: Option<u64>,
     /// Derived: tasks of groups that it holds leases of.
     pub(crate) groups: BTreeMap<GroupKey, BTreeSet<u32>>,
     /// Derived: groups that are pinned to it and have tasks without a result.
@@ -48,6 +50,7 @@ impl Session {
             lease_ttl_ms: worker.lease_ttl_ms,
             leases: BTreeMap::new(),
             used: BTreeMap::new(),
+            alone: None,
             groups: BTreeMap::new(),
             pins: BTreeSet::new(),
         }
@@ -96,6 +99,17 @@ impl Session {
     /// Number of leases it holds.
     pub fn lease_count(&self) -> u32 {
         u32::try_from(self.leases.len()).expect("bounded by SESSION_LEASES_MAX")
+    }
+
+    /// Holds a lease that wants the worker for itself.
+    pub fn is_taken(&self) -> bool {
+        self.alone.is_some()
+    }
+
+    /// May be given one lease more of a task with this fit, as far as being alone is concerned.
+    pub(crate) fn has_company_for(&self, fit: Option<&Fit>) -> bool {
+        let alone = fit.is_some_and(|fit| fit.exclusive);
+        planted::is(Bug::ShareExclusive) || !(self.is_taken() || alone && self.lease_count() > 0)
     }
 
     /// Gets no new lease.
@@ -148,6 +162,9 @@ impl Session {
     pub(crate) fn hold(&mut self, token: u64, task: TaskRef, fit: Option<&Fit>) {
         let before = self.leases.insert(token, task);
         assert!(before.is_none(), "token {token} is granted once");
+        if fit.is_some_and(|fit| fit.exclusive) {
+            self.alone = Some(token);
+        }
         for (name, amount) in fit.map_or(&[][..], |fit| &fit.resources) {
             *self.used.entry(name.clone()).or_default() += amount;
         }
@@ -156,6 +173,7 @@ impl Session {
     pub(crate) fn release(&mut self, token: u64, fit: Option<&Fit>) {
         let held = self.leases.remove(&token);
         debug_assert!(held.is_some(), "token {token} was held");
+        self.alone = self.alone.filter(|alone| *alone != token);
         for (name, amount) in fit.map_or(&[][..], |fit| &fit.resources) {
             let used = self.used.get_mut(name).expect("was counted when the lease was granted");
             *used -= amount;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use muster_proto::Message;
-use muster_proto::v1::{Attempt, KeyValue, Outcome, Resource, TaskResult, TaskSpec};
+use muster_proto::v1::{Attempt, Outcome, TaskResult, TaskSpec};
 
 use crate::limits::TASK_ATTEMPTS_KEPT_MAX;
 use crate::time::LogTime;
@@ -69,6 +69,10 @@ pub struct Fit {
     pub needs: Vec<(String, String)>,
     /// Resources held while leased, sorted by name.
     pub resources: Vec<(String, u64)>,
+    /// Names of which each is held by one task of the whole cluster at a time, sorted.
+    pub locks: Vec<String>,
+    /// Nothing else is leased to the worker meanwhile.
+    pub exclusive: bool,
     /// Any worker but the one with this name: it ended badly there.
     pub elsewhere: Option<Arc<str>>,
     /// It is that other worker's word that is waited for; otherwise another one is only preferred.
@@ -76,19 +80,30 @@ pub struct Fit {
 }
 
 impl Fit {
-    fn of(needs: &[KeyValue], resources: &[Resource]) -> Option<Arc<Self>> {
-        if needs.is_empty() && resources.is_empty() {
-            return None;
-        }
+    fn of(spec: &TaskSpec) -> Option<Arc<Self>> {
+        let TaskSpec { needs, resources, locks, exclusive, .. } = spec;
         let mut fit = Self {
             needs: needs.iter().map(|need| (need.key.clone(), need.value.clone())).collect(),
             resources: resources.iter().map(|resource| (resource.name.clone(), resource.amount)).collect(),
+            locks: locks.clone(),
+            exclusive: *exclusive,
             elsewhere: None,
             confirms: false,
         };
         fit.needs.sort();
         fit.resources.sort();
-        Some(Arc::new(fit))
+        fit.locks.sort();
+        fit.unless_any()
+    }
+
+    /// `None` if any worker will do.
+    fn unless_any(self) -> Option<Arc<Self>> {
+        (self != Self::default()).then(|| Arc::new(self))
+    }
+
+    /// Room alone is not enough for it: it wants something that others hold now and then, or a worker for itself.
+    pub fn is_demanding(&self) -> bool {
+        self.exclusive || !self.locks.is_empty()
     }
 
     /// The same on any other worker than that, whose failure it is to confirm.
@@ -108,8 +123,7 @@ impl Fit {
 
     /// The same on any worker.
     fn anywhere(&self) -> Option<Arc<Self>> {
-        let fit = Self { elsewhere: None, confirms: false, ..self.clone() };
-        (!fit.needs.is_empty() || !fit.resources.is_empty()).then(|| Arc::new(fit))
+        Self { elsewhere: None, confirms: false, ..self.clone() }.unless_any()
     }
 }
 
@@ -149,7 +163,7 @@ impl Task {
     pub(crate) fn derive(&mut self, spec: &TaskSpec) {
         self.priority = spec.priority;
         self.after = spec.after.clone().into_boxed_slice();
-        self.fit = Fit::of(&spec.needs, &spec.resources);
+        self.fit = Fit::of(spec);
         self.quarantined = spec.quarantine.is_some();
     }
 

@@ -31,6 +31,8 @@ pub struct Draft {
     memory: u64,
     priority: i32,
     group: u32,
+    /// Bits of the locks that it wants, and whether it wants its worker for itself; not in a group.
+    demands: (u8, bool),
 }
 
 /// Something that may happen. Numbers pick from what there is.
@@ -67,6 +69,7 @@ fn options() -> impl Strategy<Value = RunOptions> {
                 retry_backoff_ms: backoff * 700,
                 retry_backoff_ms_max,
                 groups_pinned,
+                tenant: ["", "a", "b"][(retries % 3) as usize].to_owned(),
                 runner: groups_pinned.then(RunnerSpec::default),
                 ..RunOptions::default()
             }
@@ -77,11 +80,13 @@ fn options() -> impl Strategy<Value = RunOptions> {
 fn draft() -> impl Strategy<Value = Draft> {
     let after = prop::collection::vec(any::<prop::sample::Index>(), 0..3);
     let group = prop_oneof![2 => Just(0u32), 3 => 1..4u32];
-    (after, 0..4u64, -1..2i32, group).prop_map(|(after, memory, priority, group)| Draft {
+    let demands = prop_oneof![3 => Just((0u8, false)), 1 => (0..4u8, any::<bool>())];
+    (after, 0..4u64, -1..2i32, group, demands).prop_map(|(after, memory, priority, group, demands)| Draft {
         after,
         memory,
         priority,
         group,
+        demands: if group > 0 { (0, false) } else { demands },
     })
 }
 
@@ -279,6 +284,8 @@ fn spec(index: u32, draft: &Draft) -> TaskSpec {
         spec.after.sort_unstable();
         spec.after.dedup();
     }
+    spec.locks = (0..2).filter(|bit| draft.demands.0 & 1 << bit > 0).map(|bit| format!("lock{bit}")).collect();
+    spec.exclusive = draft.demands.1;
     if draft.memory > 0 {
         spec.resources = vec![Resource { name: "memory".into(), amount: draft.memory }];
     }

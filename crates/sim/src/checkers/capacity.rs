@@ -1,5 +1,6 @@
-//! Rule 15, `capacity`: leases and resources never exceed what the worker declared, the labels fit, and a draining or
-//! quarantined worker, or one whose circuit is open, gets no new lease.
+//! Rule 15, `capacity`: leases and resources never exceed what the worker declared, the labels fit, a draining or
+//! quarantined worker, or one whose circuit is open, gets no new lease, each lock is held once, and who wants a worker for
+//! itself has it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,10 +21,12 @@ struct Session {
 }
 
 /// What a task needs.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 struct Needs {
     labels: Vec<(String, String)>,
     resources: Vec<(String, u64)>,
+    locks: Vec<String>,
+    exclusive: bool,
 }
 
 #[derive(Default)]
@@ -56,11 +59,18 @@ impl Checker for Capacity {
             }
             Fact::CircuitMoved { worker, state, .. } => put(&mut self.open, worker, state == CircuitState::Open),
             Fact::Quarantined { worker, quarantined } => put(&mut self.quarantined, worker, quarantined),
-            Fact::TaskAdded { task, spec } if !spec.needs.is_empty() || !spec.resources.is_empty() => {
-                self.needs.insert(key(task), Needs::of(spec));
+            Fact::TaskAdded { task, spec } => {
+                let needs = Needs::of(spec);
+                if needs != Needs::default() {
+                    self.needs.insert(key(task), needs);
+                }
             }
             Fact::Granted { task, token, session } => {
                 let needs = self.needs.get(&key(task)).cloned().unwrap_or_default();
+                let mut held = self.sessions.values().flat_map(|session| session.holds.values());
+                if let Some(lock) = needs.locks.iter().find(|lock| held.any(|held| held.locks.contains(lock))) {
+                    return Err(format!("{} got the lock {lock:?}, which somebody holds", name(key(task))));
+                }
                 let Some(held) = self.sessions.get_mut(&session) else {
                     return Err(format!("{} was leased to session {session}, which is not there", name(key(task))));
                 };
@@ -93,6 +103,8 @@ impl Needs {
         Self {
             labels: spec.needs.iter().map(|need| (need.key.clone(), need.value.clone())).collect(),
             resources: spec.resources.iter().map(|held| (held.name.clone(), held.amount)).collect(),
+            locks: spec.locks.clone(),
+            exclusive: spec.exclusive,
         }
     }
 }
@@ -114,6 +126,12 @@ impl Session {
         }
         if let Some((label, value)) = needs.labels.iter().find(|(label, value)| self.labels.get(label) != Some(value)) {
             return Err(format!("got token {token}, which needs {label}={value}; it has {:?}", self.labels));
+        }
+        if !self.holds.is_empty() && (needs.exclusive || self.holds.values().any(|held| held.exclusive)) {
+            return Err(format!(
+                "got token {token} beside {} others, and one of them wants it for itself",
+                self.holds.len()
+            ));
         }
         self.holds.insert(token, needs);
         if self.holds.len() > self.leases_max as usize {
@@ -165,6 +183,31 @@ mod tests {
         assert!(complains(&needs(4), &[]) && !complains(&needs(3), &[]));
         let label = KeyValue { key: "class".into(), value: "big".into() };
         assert!(complains(&TaskSpec { needs: vec![label], ..TaskSpec::default() }, &[]));
+    }
+
+    #[test]
+    fn a_lock_that_is_held_and_a_worker_that_is_not_alone_are_noticed() {
+        let worker = RegisterWorker { leases_max: 2, ..RegisterWorker::default() };
+        let spec = TaskSpec { locks: vec!["db".into()], ..TaskSpec::default() };
+        let alone = TaskSpec { exclusive: true, ..TaskSpec::default() };
+        let (first, second) = (TASK, muster_proto::v1::TaskRef::at(1, 1));
+        let see_both = |one: &TaskSpec, other: &TaskSpec, between: Option<Fact<'_>>| {
+            let opened = |session| Fact::SessionOpened { session, worker: &worker };
+            let mut facts = vec![opened(1), opened(2)];
+            facts.push(Fact::TaskAdded { task: first, spec: one });
+            facts.push(Fact::TaskAdded { task: second, spec: other });
+            facts.push(granted(1, 1));
+            facts.extend(between);
+            let session = if one.exclusive || other.exclusive { 1 } else { 2 };
+            facts.push(Fact::Granted { task: second, token: 2, session });
+            see(&mut Capacity::default(), &facts)
+        };
+        let plain = TaskSpec::default();
+        assert!(see_both(&spec, &spec, None).is_err() && see_both(&spec, &plain, None).is_ok());
+        assert!(see_both(&alone, &plain, None).is_err() && see_both(&plain, &alone, None).is_err());
+        for (one, other) in [(&spec, &spec), (&alone, &plain), (&plain, &alone)] {
+            assert_eq!(see_both(one, other, Some(reported(1, Outcome::Passed))), Ok(()), "it is over");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod redundancy;
 mod report;
 mod run;
 mod scale;
+mod schedule;
 mod steady;
 mod stream;
 mod worker;
@@ -60,6 +61,9 @@ enum Bench {
     /// Three coordinators under full load for ten minutes without a fault: nobody else may be elected.
     #[command(after_help = "Example:\n  muster bench steady\n  muster bench steady --seconds 60")]
     Steady(steady::SteadyBench),
+    /// The scheduler alone, with a thousand workers and up to a million pending tasks: time of a decision.
+    #[command(after_help = "Example:\n  muster bench schedule\n  muster bench schedule --tasks 10000 --trials 1")]
+    Schedule(schedule::ScheduleBench),
 }
 
 /// Runs a benchmark and prints its table; 1 if a figure is above its limit.
@@ -73,6 +77,7 @@ pub(crate) async fn main(args: &BenchArgs, json: bool) -> CommandResult {
         Bench::Breaker(bench) => bench.measure(json).await,
         Bench::Overload(bench) => bench.measure(json).await,
         Bench::Steady(bench) => bench.measure(json).await,
+        Bench::Schedule(bench) => bench.measure(json),
     };
     let kept = kept.map_err(|error| Failure::incomplete(format!("not measured: {error:#}")))?;
     Ok(u8::from(!kept))
