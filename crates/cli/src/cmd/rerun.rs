@@ -53,7 +53,7 @@ pub(crate) async fn rerun(context: &Context, args: &RerunArgs) -> CommandResult 
     let open = OpenRun { run_id, client: client_name(), project: run.project, options: Some(options) };
     match programs::Asked::of(&spec) {
         Some(asked) => built_again(context, args, asked, open, tasks, headline).await,
-        None => pytest::rerun(context, args, open, tasks, headline).await,
+        None => Box::pin(pytest::rerun(context, args, open, tasks, headline)).await,
     }
 }
 
