@@ -4,11 +4,13 @@
 //! where the run decides. A refusal is `RESOURCE_EXHAUSTED` with the wait after which to ask again
 //! ([`muster_proto::RETRY_PUSHBACK`]). Heartbeats, reports, cancels and reads are never refused here.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use muster_core::State;
 use muster_core::leader::{Level, Load};
+use muster_core::state::Tenant;
 use muster_proto::RETRY_PUSHBACK;
 use parking_lot::RwLock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -134,9 +136,21 @@ impl Admission {
         Ok(())
     }
 
-    /// As [`Admission::admit_priority`], for a run that the state knows or does not.
+    /// This tenant brings more: where there are others, each has room for its weight's part of all tasks.
+    pub(crate) fn admit_tenant(&self, state: &State, tenant: &str) -> Result<(), Status> {
+        let load = self.load.read();
+        if load.level() != Level::Busy || !is_above_its_part(state, tenant) {
+            return Ok(());
+        }
+        let what = format!("it takes no more of tenant {tenant:?}, who has more than a part of its weight in it");
+        Err(self.refuse(&load, &what, PUSHBACK_MS_BUSY))
+    }
+
+    /// As [`Admission::admit_priority`] and [`Admission::admit_tenant`], for a run that the state knows or does not.
     pub(crate) fn admit_tasks(&self, state: &State, run_id: &str) -> Result<(), Status> {
-        state.run_by_id(run_id).map_or(Ok(()), |run| self.admit_priority(run.options().priority))
+        let Some(run) = state.run_by_id(run_id) else { return Ok(()) };
+        self.admit_priority(run.options().priority)?;
+        self.admit_tenant(state, run.tenant())
     }
 
     /// The queue before the log has no room.
@@ -152,6 +166,19 @@ impl Admission {
         let text = format!("coordinator {} is {level}, {what}: {}: try again later", self.node, load.reason());
         with_pushback(Status::resource_exhausted(text), pushback_ms)
     }
+}
+
+/// Of the tasks of all live runs, by the weights of those who have some. Who has none of them, or is alone, is never above it.
+fn is_above_its_part(state: &State, tenant: &str) -> bool {
+    let mut tasks: BTreeMap<&str, u64> = BTreeMap::new();
+    for run in state.live_runs() {
+        *tasks.entry(run.tenant()).or_default() += u64::from(run.task_count());
+    }
+    let weight = |name: &str| u128::from(state.tenant(name).map_or(1, Tenant::weight));
+    let own = u128::from(tasks.get(tenant).copied().unwrap_or(0));
+    let all: u128 = tasks.values().map(|tasks| u128::from(*tasks)).sum();
+    let weights: u128 = tasks.keys().map(|name| weight(name)).sum();
+    tasks.len() > 1 && own * weights > all * weight(tenant)
 }
 
 /// Says when to ask again.
@@ -173,7 +200,11 @@ pub(crate) fn words(level: Level) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use muster_core::LogPosition;
     use muster_core::leader::{Gauges, Room};
+    use muster_proto::v1::command::Kind;
+    use muster_proto::v1::{AddTasks, Command, CommandSpec, LogEntry, OpenRun, RunOptions, SetTenant, TaskSpec};
+    use muster_proto::version::LOG_ENTRY_FORMAT;
     use tonic::Code;
 
     fn at(level: Level) -> Admission {
@@ -243,6 +274,41 @@ mod tests {
         drop(entries);
         let mut next = admission.enter().expect("room again");
         admission.weigh(&mut next, 1).expect("room again");
+    }
+
+    /// A state in which each of these tenants has a run with so many tasks.
+    fn shared_by(tenants: &[(&str, u32, u32)]) -> State {
+        let mut state = State::new();
+        let mut index = 0;
+        let mut apply = |kind| {
+            index += 1;
+            let commands = vec![Command { kind: Some(kind) }];
+            let entry = LogEntry { format: LOG_ENTRY_FORMAT, commands, ..LogEntry::default() };
+            let applied = state.apply(LogPosition { term: 1, index }, entry);
+            assert!(applied.replies.iter().all(Result::is_ok), "{:?}", applied.replies);
+        };
+        for (tenant, weight, tasks) in tenants {
+            let options = Some(RunOptions { tenant: (*tenant).into(), ..RunOptions::default() });
+            apply(Kind::OpenRun(OpenRun { run_id: format!("of-{tenant}"), options, ..OpenRun::default() }));
+            apply(Kind::SetTenant(SetTenant { tenant: (*tenant).into(), weight: *weight }));
+            let command = Some(CommandSpec { argv: vec!["true".into()], ..CommandSpec::default() });
+            let task = |n: u32| TaskSpec { name: n.to_string(), command: command.clone(), ..TaskSpec::default() };
+            let tasks = (0..*tasks).map(task).collect();
+            apply(Kind::AddTasks(AddTasks { run_id: format!("of-{tenant}"), seq: 0, tasks }));
+        }
+        state
+    }
+
+    #[test]
+    fn a_busy_node_takes_no_more_of_a_tenant_who_has_more_than_the_part_of_its_weight() {
+        let state = shared_by(&[("a", 1, 30), ("b", 3, 70)]);
+        let refused = |level, tenant| at(level).admit_tenant(&state, tenant).is_err();
+        assert!(refused(Level::Busy, "a") && !refused(Level::Busy, "b") && !refused(Level::Busy, "c"));
+        assert!(!refused(Level::Normal, "a"));
+        let admission = at(Level::Busy);
+        assert!(admission.admit_tasks(&state, "of-a").is_err() && admission.admit_tasks(&state, "of-b").is_ok());
+        let alone = shared_by(&[("a", 1, 30)]);
+        assert!(admission.admit_tenant(&alone, "a").is_ok(), "nobody else wants anything");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Open a run, or find the same one again.
 
 use muster_core::Reply;
+use muster_core::state::LOCAL_TENANT;
 use muster_proto::Message;
 use muster_proto::v1::command::Kind;
 use muster_proto::v1::{OpenRun, OpenRunReply};
@@ -13,6 +14,8 @@ use crate::shared::Shared;
 
 pub(crate) async fn call(shared: &Shared, request: OpenRun, tenant: Option<Tenant>) -> Result<OpenRunReply, Status> {
     shared.admission.admit_priority(request.options.as_ref().map_or(0, |options| options.priority))?;
+    let whose = tenant.as_ref().map_or(LOCAL_TENANT, |Tenant(name)| name);
+    shared.read(|state| shared.admission.admit_tenant(state, whose))?;
     decide(request, tenant).carry_out(shared, answer).await
 }
 

@@ -91,6 +91,12 @@ impl<'a> Entry<'a> {
         within.map(Some).ok_or_else(outside)
     }
 
+    /// `true` or `false`.
+    pub(crate) fn boolean(&self, key: &str) -> Result<Option<bool>, ConfigError> {
+        let Some(value) = self.value(key) else { return Ok(None) };
+        value.as_bool().map(Some).ok_or_else(|| self.wrong_kind(key, value, "true or false"))
+    }
+
     /// A table, value by value; `read` is told the key as people are, `needs.os`.
     pub(crate) fn table<T>(
         &self,

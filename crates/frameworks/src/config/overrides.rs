@@ -3,7 +3,7 @@
 //! Later entries win, key by key. What a list of commands says of a task itself stays, and so does what it needs.
 //! A key more is: its name in [`KEYS`], a field of [`Override`], a line in [`read_entry`], one in [`Override::onto`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,9 +15,11 @@ use super::{Entry, causes, entries};
 use crate::adapter::ConfigError;
 use crate::limits::RETRIES_MAX;
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 12] = [
     "crash_retries",
+    "exclusive",
     "infra_retries",
+    "locks",
     "needs",
     "never_on",
     "priority",
@@ -40,6 +42,8 @@ pub struct Override {
     priority: Option<i32>,
     needs: BTreeMap<String, String>,
     resources: BTreeMap<String, u64>,
+    locks: BTreeSet<String>,
+    exclusive: Option<bool>,
 }
 
 impl Override {
@@ -57,6 +61,8 @@ impl Override {
         put(&mut before.retry.never_on, &self.retry.never_on);
         put(&mut before.timeout, &self.timeout);
         put(&mut before.priority, &self.priority);
+        put(&mut before.exclusive, &self.exclusive);
+        before.locks.extend(self.locks.clone());
         before.needs.extend(self.needs.clone());
         before.resources.extend(self.resources.clone());
     }
@@ -71,6 +77,13 @@ impl Override {
         }
         if task.priority == 0 {
             task.priority = self.priority.unwrap_or(0);
+        }
+        let locks = self.locks.iter().filter(|lock| !task.locks.contains(lock)).cloned().collect::<Vec<_>>();
+        task.locks.extend(locks);
+        task.exclusive |= self.exclusive.unwrap_or(false);
+        if task.exclusive || !task.locks.is_empty() {
+            // What goes with others in one process cannot wait for a lock of its own.
+            task.group = 0;
         }
         for (key, value) in &self.needs {
             if !task.needs.iter().any(|need| need.key == *key) {
@@ -106,6 +119,8 @@ fn read_entry(entry: &Entry<'_>) -> Result<Override, ConfigError> {
         priority: entry.integer("priority", i64::from(i32::MIN)..=i64::from(i32::MAX))?,
         needs: entry.table("needs", |key, value| text_of(entry, key, value))?,
         resources: entry.table("resources", |key, value| amount_of(entry, key, value))?,
+        locks: entry.texts("locks")?.unwrap_or_default().into_iter().map(str::to_owned).collect(),
+        exclusive: entry.boolean("exclusive")?,
     };
     let empty = Override { number: one.number, tests: one.tests.clone(), ..Override::default() };
     if one == empty { Err(entry.wrong("tests", "is all that there is: it overrides nothing")) } else { Ok(one) }

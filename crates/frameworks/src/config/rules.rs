@@ -217,10 +217,36 @@ mod tests {
     }
 
     #[test]
+    fn tests_that_want_locks_or_a_worker_for_themselves_leave_their_group() {
+        let text = "
+            [[override]]
+            tests = ['db/*', 'both']
+            locks = ['database']
+            [[override]]
+            tests = ['alone', 'both']
+            exclusive = true
+            locks = 'port 80'
+        ";
+        let mut rules = rules(text).expect("right");
+        let mut tasks = tasks(&["db/a", "both", "alone", "x"]);
+        tasks.iter_mut().for_each(|task| task.group = 7);
+        tasks[0].locks = vec!["own".into()];
+        rules.apply(&mut tasks);
+        rules.apply(&mut tasks);
+        let wants = tasks.iter().map(|task| (task.locks.join(","), task.exclusive, task.group));
+        let expected =
+            [("own,database", false, 0), ("database,port 80", true, 0), ("port 80", true, 0), ("", false, 7)];
+        assert_eq!(wants.collect::<Vec<_>>(), expected.map(|(locks, alone, group)| (locks.to_owned(), alone, group)));
+    }
+
+    #[test]
     fn what_is_wrong_with_an_override_is_named_with_its_number_and_key() {
         for (key, says) in [
             ("", "`tests` is all that there is"),
-            ("retrys = 3", "`retrys` is not known; known are crash_retries, infra_retries, needs, never_on"),
+            (
+                "retrys = 3",
+                "`retrys` is not known; known are crash_retries, exclusive, infra_retries, locks, needs, never_on",
+            ),
             ("retries = 101", "`retries` is 101, not from 0 to 100"),
             ("retries = '3'", "`retries` is a string, not a whole number"),
             ("retry_on = ['flaky']", "`retry_on` has `flaky`; known are test, crash, timeout, infra"),
@@ -230,6 +256,8 @@ mod tests {
             ("priority = 3000000000", "`priority` is 3000000000"),
             ("needs = { os = 3 }", "`needs.os` is no text"),
             ("needs = 'os'", "`needs` is a string, not a table"),
+            ("locks = []", "`locks` is empty"),
+            ("exclusive = 1", "`exclusive` is an integer, not true or false"),
             ("resources = { gpu = 0 }", "`resources.gpu` is no number above 0"),
         ] {
             let error = rules(&format!("[[override]]\ntests = 'a'\n{key}\n")).expect_err(key);
