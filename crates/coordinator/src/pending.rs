@@ -109,12 +109,24 @@ impl Pending {
             taken.push(waiting);
         }
         let bytes_max = ENTRY_BYTES_MAX.min(taken.bytes + callers_bytes_max);
+        self.drop_gone();
         while taken.fits(self.callers.front().map(|(waiting, _)| waiting), bytes_max) {
             let Some((waiting, _)) = self.callers.pop_front() else { break };
             self.callers_bytes -= waiting.bytes;
             taken.push(waiting);
+            self.drop_gone();
         }
         (taken.commands, taken.origins)
+    }
+
+    /// Callers that went away while they waited have asked again, or will: carried out for nobody, what they left would keep those
+    /// who came after them waiting until they go away, too.
+    fn drop_gone(&mut self) {
+        let gone = |waiting: &Waiting| matches!(&waiting.origin, Origin::Caller(reply) if reply.is_closed());
+        while self.callers.front().is_some_and(|(waiting, _)| gone(waiting)) {
+            let Some((waiting, _)) = self.callers.pop_front() else { break };
+            self.callers_bytes -= waiting.bytes;
+        }
     }
 
     /// Everybody who waits.
@@ -186,8 +198,8 @@ mod tests {
         let mut pending = Pending::default();
         pending.push(open(PENDING_BYTES_MAX), Origin::Time);
         assert_eq!(pending.permille(), 0, "it takes no client's room");
-        let now = Instant::now();
-        assert!(pending.push_or_refuse(open(PENDING_BYTES_MAX), caller().0, now).is_none());
+        let (now, first) = (Instant::now(), caller());
+        assert!(pending.push_or_refuse(open(PENDING_BYTES_MAX), first.0, now).is_none());
         assert!(pending.permille() >= 1_000);
         let (_, why) = pending.push_or_refuse(open(1), caller().0, now).expect("no room");
         assert!(why.contains("1 commands") && why.contains("bytes"), "{why}");
@@ -200,8 +212,11 @@ mod tests {
     async fn what_clients_ask_goes_behind_everything_else_and_a_part_of_it_at_a_time() {
         let mut pending = Pending::default();
         let now = Instant::now();
+        let mut waiting = Vec::new();
         for _ in 0..4 {
-            assert!(pending.push_or_refuse(open(1_000), caller().0, now).is_none());
+            let (reply, answer) = caller();
+            assert!(pending.push_or_refuse(open(1_000), reply, now).is_none());
+            waiting.push(answer);
         }
         pending.push(open(5_000), Origin::Time);
         let origins = |pending: &mut Pending| {
@@ -212,5 +227,19 @@ mod tests {
         assert_eq!(pending.waits_since(), Some(now));
         assert_eq!(origins(&mut pending), [true, true]);
         assert_eq!((pending.is_empty(), pending.waits_since(), pending.callers_bytes), (true, None, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_waits_for_any_more_is_not_carried_out() {
+        let mut pending = Pending::default();
+        let answers = (0..5).map(|_| {
+            let (reply, answer) = caller();
+            assert!(pending.push_or_refuse(open(10), reply, Instant::now()).is_none());
+            answer
+        });
+        let answers: Vec<_> = answers.collect();
+        let stays: Vec<_> = answers.into_iter().enumerate().filter(|(at, _)| [1, 4].contains(at)).collect();
+        assert_eq!(pending.take_entry(ENTRY_BYTES_MAX).0.len(), stays.len());
+        assert_eq!((pending.is_empty(), pending.callers_bytes), (true, 0));
     }
 }

@@ -11,6 +11,8 @@ pub const SECOND: u64 = 1_000 * MS;
 
 /// Most events of one seed: a world that needs more does not come to rest.
 pub const SEED_EVENTS_MAX: u64 = 2_000_000;
+/// Commands that wait for the leader from which on it looks whether anybody still waits for them.
+pub const CROWD: usize = 16;
 /// Coordinators that take turns in leading.
 pub const NODES: usize = 3;
 /// Fastest and slowest clock that is within bounds, in parts of a million.

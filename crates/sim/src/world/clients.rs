@@ -35,6 +35,13 @@ pub(super) struct Client {
     pub(super) told: Acknowledged,
 }
 
+impl Client {
+    /// Its call with this ticket is not answered and not repeated.
+    pub(super) fn waits_for(&self, ticket: u64) -> bool {
+        [self.ticket, self.cancel_ticket].contains(&ticket)
+    }
+}
+
 impl World {
     pub(super) fn begin_clients(&mut self) {
         for (client, plan) in self.scenario.runs.clone().into_iter().enumerate() {

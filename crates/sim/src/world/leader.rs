@@ -12,7 +12,7 @@ use muster_proto::version::LOG_ENTRY_FORMAT;
 use super::event::{Answer, Call, Question};
 use super::{Event, World};
 use crate::fact::Fact;
-use crate::limits::{MS, NODES};
+use crate::limits::{CROWD, MS, NODES};
 
 /// Who waits for a command.
 #[derive(Clone, Debug)]
@@ -94,8 +94,16 @@ impl Leader {
         }
     }
 
+    /// What workers say, and what ends work, stands before what clients bring.
     pub(super) fn propose(&mut self, kind: Kind, origin: Origin) {
-        self.queue.push_back((kind, origin));
+        let waits = |kind: &Kind, origin: &Origin| {
+            matches!(origin, Origin::Client { .. }) && !matches!(kind, Kind::CancelRun(_))
+        };
+        if waits(&kind, &origin) {
+            return self.queue.push_back((kind, origin));
+        }
+        let first = self.queue.iter().position(|(kind, origin)| waits(kind, origin));
+        self.queue.insert(first.unwrap_or(self.queue.len()), (kind, origin));
     }
 
     /// Entries that others have, of those that were not committed: always the first ones.
@@ -206,6 +214,14 @@ impl World {
         let Some(leader) = &mut self.leader else { return };
         while leader.in_flight.len() < self.scenario.log.pipeline && !leader.queue.is_empty() {
             let most = 1 + self.chance.leader.below(self.scenario.log.batch) as usize;
+            if leader.queue.len() > CROWD {
+                // Those who went away while they waited have asked again.
+                let waits = |origin: &Origin| match origin {
+                    Origin::Client { client, ticket } => self.clients[*client].waits_for(*ticket),
+                    _ => true,
+                };
+                leader.queue.retain(|(_, origin)| waits(origin));
+            }
             let batch = leader.queue.len().min(most);
             let (kinds, origins): (Vec<_>, Vec<_>) = leader.queue.drain(..batch).unzip();
             let entry = LogEntry {
